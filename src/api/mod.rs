@@ -1,0 +1,1 @@
+//! The edges: HTTP; the one place that knows status codes.

@@ -1,0 +1,1 @@
+//! Blocks: the Parquet files of one flush, written and read.

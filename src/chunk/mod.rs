@@ -1,0 +1,1 @@
+//! Samples of one series, packed into bytes and back.

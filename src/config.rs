@@ -1,0 +1,1 @@
+//! Every setting of a node: unit, default and bound in one place.

@@ -1,0 +1,1 @@
+//! A shard's recent samples in memory.

@@ -1,0 +1,1 @@
+//! The way of a sample: decode, admit, distribute, log, apply, flush.

@@ -1,0 +1,3 @@
+//! The `metrolith` program: see `metrolith --help`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The meta group: who and where, and the versions of every table.

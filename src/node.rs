@@ -1,0 +1,1 @@
+//! One process: builds its roles, stops them in reverse.

@@ -1,0 +1,3 @@
+//! PromQL: text to tree to plan to answer.
+
+pub mod source;

@@ -1,0 +1,49 @@
+//! The one trait of the engine towards storage.
+//!
+//! *Invariants:* series of a [`SeriesSet`] have distinct label sets and come sorted by them; samples of one series
+//! ascend strictly in time and lie in the requested range.
+//!
+//! *Not here:* any storage. Implementations: `query::leaf` (heads and blocks), `testkit::memory_source`.
+
+use futures::future::BoxFuture;
+
+use crate::error::Error;
+use crate::model::{Columns, Labels, Matcher, TimeRange};
+
+/// What a selector needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelectRequest {
+    /// Conditions, all of which must hold.
+    pub matchers: Vec<Matcher>,
+    /// Samples outside are not wanted (lookback, range and offset are already part of it).
+    pub range: TimeRange,
+}
+
+/// Samples of one series, handed out piece by piece so that a long range is never in memory at once.
+pub trait SampleCursor: Send {
+    /// Clears `out` and fills it with the next samples (a chunk's worth); `false` when there are none left.
+    fn next(&mut self, out: &mut Columns) -> Result<bool, Error>;
+}
+
+/// One selected series.
+pub struct SelectedSeries {
+    /// Its label set.
+    pub labels: Labels,
+    /// Its samples.
+    pub cursor: Box<dyn SampleCursor>,
+}
+
+/// What a selector found.
+#[derive(Default)]
+pub struct SeriesSet {
+    /// Sorted by labels.
+    pub series: Vec<SelectedSeries>,
+    /// What went wrong without failing the query (only where a partial answer was asked for).
+    pub warnings: Vec<String>,
+}
+
+/// Storage as the engine sees it.
+pub trait Source: Send + Sync {
+    /// All series that match, with their samples inside the range; a series without any may be left out.
+    fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>>;
+}

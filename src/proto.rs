@@ -1,0 +1,1 @@
+//! Upstream wire formats, generated from `proto/vendor`.

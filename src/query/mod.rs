@@ -1,0 +1,1 @@
+//! The way of a query: plan over heads and blocks, merge, limits.

@@ -1,0 +1,1 @@
+//! What tests share: builders, an in-memory source, the PromQL script runner.
