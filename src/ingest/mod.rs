@@ -3,3 +3,4 @@
 pub mod codec;
 pub mod entry;
 pub mod histogram_codec;
+pub mod reply;
