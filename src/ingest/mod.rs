@@ -2,5 +2,6 @@
 
 pub mod codec;
 pub mod entry;
+pub mod exposition;
 pub mod histogram_codec;
 pub mod reply;
