@@ -1,1 +1,7 @@
 //! The way of a sample: decode, admit, distribute, log, apply, flush.
+
+pub mod codec;
+pub mod entry;
+pub mod exposition;
+pub mod histogram_codec;
+pub mod reply;
