@@ -52,8 +52,7 @@ impl HasKind for Error {
 
 /// Sends `tracing` events to standard error in the configured form; once per process.
 pub fn init_logs(log: &config::Log) -> Result<(), Error> {
-    let filter =
-        EnvFilter::try_new(&log.level).map_err(|source| Error::Level { level: log.level.clone(), source })?;
+    let filter = EnvFilter::try_new(&log.level).map_err(|source| Error::Level { level: log.level.clone(), source })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let root = tracing_subscriber::registry().with(filter);
     match log.format {

@@ -54,7 +54,8 @@ pub fn markdown() -> String {
             page.push_str("| key | kind | default | from – to | meaning |\n|---|---|---|---|---|\n");
             group = Some(name);
         }
-        let default = Some(setting.value.show()).filter(|d| !d.is_empty()).map_or("–".to_owned(), |d| format!("`{d}`"));
+        let default =
+            Some(setting.value.show()).filter(|d| !d.is_empty()).map_or("–".to_owned(), |d| format!("`{d}`"));
         let bound = setting.bound.map_or(String::new(), |(least, most)| match most == u64::MAX.to_string() {
             true => format!("`{least}` –"),
             false => format!("`{least}` – `{most}`"),

@@ -16,7 +16,8 @@ fn defaults_are_inside_their_bounds() {
 #[test]
 fn reads_nested_keys_and_leaves_the_rest_at_their_defaults() {
     let (config, warnings) =
-        read("data_dir: /tmp/m\nnode_name: 007\nquery:\n  timeout: 30s\n  max_bytes: 64MiB\nlog: {format: json}\n").unwrap();
+        read("data_dir: /tmp/m\nnode_name: 007\nquery:\n  timeout: 30s\n  max_bytes: 64MiB\nlog: {format: json}\n")
+            .unwrap();
     assert_eq!(config.data_dir, PathBuf::from("/tmp/m"));
     assert_eq!(config.node_name, "007");
     assert_eq!(config.query.timeout.as_secs(), 30);
@@ -51,7 +52,9 @@ fn refuses_unknown_keys_with_the_line_and_the_nearest_known_one() {
 
 #[test]
 fn refuses_values_of_the_wrong_kind_with_the_line() {
-    for (text, line) in [("shards: many\n", 1), ("zone: a\n  shards: 2\n", 2), ("query:\n  timeout: 30\n", 2), ("query: 5\n", 1)] {
+    for (text, line) in
+        [("shards: many\n", 1), ("zone: a\n  shards: 2\n", 2), ("query:\n  timeout: 30\n", 2), ("query: 5\n", 1)]
+    {
         let message = read(text).unwrap_err();
         assert!(message.contains(&format!("line {line}")), "{text:?}: {message}");
     }

@@ -80,7 +80,8 @@ impl Value for ByteSize {
 
 impl Value for Duration {
     fn set(&mut self, text: &str) -> Result<(), String> {
-        let ms = parse_duration_ms(text).map_err(|_| format!("expected a duration such as 15s or 1h30m, got {text:?}"))?;
+        let ms =
+            parse_duration_ms(text).map_err(|_| format!("expected a duration such as 15s or 1h30m, got {text:?}"))?;
         *self = Duration::from_millis(ms.unsigned_abs());
         Ok(())
     }

@@ -74,12 +74,8 @@ impl Stat {
 
     /// Fields are counted from the last `)`: the name before it may hold anything.
     fn parse(text: &str) -> Option<Self> {
-        let fields: Vec<f64> = text
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .map(|field| field.parse().unwrap_or(f64::NAN))
-            .collect();
+        let fields: Vec<f64> =
+            text.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(f64::NAN)).collect();
         let field = |number: usize| fields.get(number - 3).copied().filter(|v| !v.is_nan());
         Some(Self {
             cpu_seconds: (field(14)? + field(15)?) / TICKS_PER_SECOND,
