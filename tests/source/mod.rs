@@ -1,6 +1,6 @@
 //! Rust sources of the project, as the tests about the project's own shape read them.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "test code, of which each binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 
