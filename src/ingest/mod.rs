@@ -1,1 +1,5 @@
 //! The way of a sample: decode, admit, distribute, log, apply, flush.
+
+pub mod codec;
+pub mod entry;
+pub mod histogram_codec;
