@@ -1,5 +1,7 @@
 //! The way of a sample: decode, admit, distribute, log, apply, flush.
 
 pub mod codec;
+pub mod decode;
 pub mod entry;
 pub mod histogram_codec;
+pub mod outcome;

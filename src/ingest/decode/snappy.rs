@@ -14,8 +14,8 @@ pub(super) fn decompress(body: &[u8], limit: usize, buffer: &mut Vec<u8>) -> Res
     if declared > limit {
         return Err(DecodeError::TooLarge { declared, limit });
     }
-    // Three bytes of a block make at most 64: what declares more than that lies, and is not worth its memory.
-    if declared / 64 > body.len() {
+    // Three bytes of a block make at most 64: what declares more lies, and is not worth its memory.
+    if declared / 22 > body.len() {
         return Err(DecodeError::Inflated { declared, body: body.len() });
     }
     if buffer.len() < declared {

@@ -183,6 +183,12 @@ impl<'a> Reader<'a> {
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
+    /// A zigzag-encoded varint of a 32-bit field; higher bits are dropped, as every implementation does.
+    pub(super) fn zigzag32(&mut self) -> Wire<i32> {
+        let n = self.varint()? as u32;
+        Ok((n >> 1) as i32 ^ -((n & 1) as i32))
+    }
+
     /// A double.
     #[inline]
     pub(super) fn double(&mut self) -> Wire<f64> {
