@@ -18,17 +18,20 @@ mod index;
 mod metadata;
 mod ooo;
 mod postings;
-
+mod restore;
 mod select;
 mod series;
-
+mod snapshot;
 mod window;
 
 pub use append::Verdict;
 pub use core::{Head, HeadOptions, Stats, TenantIdx, TenantStats};
 pub use exemplars::SeriesExemplars;
 pub use flush::{TenantWindow, WindowSeries, WindowSnapshot};
-
+pub use restore::RestoreError;
 pub use select::HeadSeries;
-
+pub use snapshot::HeadSnapshot;
 pub use window::{WindowInfo, WindowState};
+
+#[cfg(test)]
+mod tests;
