@@ -125,7 +125,6 @@ impl Head {
         push_varint(out, u64::from(self.next_id));
         push_varint(out, self.options.exemplars as u64);
         push_varint(out, self.options.metadata_metrics as u64);
-        push_varint(out, self.tenants.len() as u64);
         push_varint(out, self.windows.list().len() as u64);
         for w in self.windows.list() {
             push_window(out, w);
