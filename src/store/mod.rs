@@ -10,6 +10,8 @@ pub mod bucket;
 pub mod catalog;
 pub mod counted;
 pub mod error;
+#[cfg(test)]
+pub mod faulty;
 //gc;
 pub mod layout;
 pub mod metrics;

@@ -17,3 +17,6 @@ pub use actions::{AddFile, BlockTags, FileStats, RemoveFile, TableSchema};
 pub use log::{Written, write_version};
 pub use snapshot::{Block, BlockFile, TableSnapshot};
 pub use tables::Tables;
+
+#[cfg(test)]
+mod tests;
