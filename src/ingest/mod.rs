@@ -3,5 +3,7 @@
 pub mod codec;
 pub mod decode;
 pub mod entry;
+pub mod exposition;
 pub mod histogram_codec;
 pub mod outcome;
+pub mod reply;
