@@ -17,7 +17,7 @@ use crate::model::labels::long_length;
 /// Lengths from here on take the long form.
 const LONG: usize = 127;
 /// Short parts are copied as this many bytes, whatever their length: a move of constant size costs a tenth of a `memcpy`.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
 
 /// A label set being written.
 #[derive(Default)]
@@ -85,9 +85,14 @@ impl LabelWriter {
             self.out[self.len..self.len + 6].copy_from_slice(&long_length(len));
             self.len += 6;
         }
-        let blocks = (data.get(from..from + BLOCK), self.out.get_mut(self.len..self.len + BLOCK));
+        let blocks = (data[from..].first_chunk::<BLOCK>(), self.out[self.len..].first_chunk_mut::<BLOCK>());
         match blocks {
-            (Some(source), Some(room)) if len <= BLOCK => room.copy_from_slice(source),
+            (Some(source), Some(room)) if len <= BLOCK => {
+                room[..BLOCK / 2].copy_from_slice(&source[..BLOCK / 2]);
+                if len > BLOCK / 2 {
+                    room[BLOCK / 2..].copy_from_slice(&source[BLOCK / 2..]);
+                }
+            }
             _ => self.out[self.len..self.len + len].copy_from_slice(&data[from..from + len]),
         }
         self.len += len;
