@@ -4,5 +4,9 @@
 //! cluster can run in a simulator from a seed.
 
 pub mod clock;
+pub mod disk;
+pub mod rng;
 
 pub use clock::{Clock, SystemClock};
+pub use disk::{Disk, DiskFile, SimDisk, SystemDisk};
+pub use rng::{Rng, SeededRng, SystemRng};
