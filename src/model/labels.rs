@@ -102,7 +102,17 @@ impl Labels {
 ///
 /// It decides the shard and is stored in blocks, so it never changes.
 pub fn series_hash(tenant: &str, canonical: &str) -> u64 {
-    xxh3::xxh3_64_with_seed(canonical.as_bytes(), xxh3::xxh3_64(tenant.as_bytes()))
+    series_hash_seeded(tenant_seed(tenant), canonical)
+}
+
+/// The seed of a tenant's series hashes.
+pub fn tenant_seed(tenant: &str) -> u64 {
+    xxh3::xxh3_64(tenant.as_bytes())
+}
+
+/// [`series_hash`] for many series of one tenant, whose [`tenant_seed`] is passed.
+pub fn series_hash_seeded(seed: u64, canonical: &str) -> u64 {
+    xxh3::xxh3_64_with_seed(canonical.as_bytes(), seed)
 }
 
 /// Appends one label to a buffer in canonical form; the caller keeps the order of names.
@@ -115,12 +125,15 @@ fn push_part(buf: &mut String, part: &str) {
     if part.len() < LONG as usize {
         buf.push(part.len() as u8 as char);
     } else {
-        buf.push(LONG as char);
-        for shift in [28, 21, 14, 7, 0] {
-            buf.push(((part.len() >> shift) & 0x7f) as u8 as char);
-        }
+        long_length(part.len()).into_iter().for_each(|b| buf.push(b as char));
     }
     buf.push_str(part);
+}
+
+/// The length in front of a part in canonical form that has 127 bytes or more (a shorter one has its length as one byte).
+pub fn long_length(len: usize) -> [u8; 6] {
+    let digit = |shift: u32| ((len >> shift) & 0x7f) as u8;
+    [LONG, digit(28), digit(21), digit(14), digit(7), digit(0)]
 }
 
 /// Splits one part off; `None` at the end or on malformed input (a long length for a short part is malformed: there is
