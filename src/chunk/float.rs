@@ -136,11 +136,8 @@ impl FloatEncoder {
         let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
         let fits_window = u32::from(self.leading) <= leading && u32::from(self.trailing) <= trailing;
         let fresh = 15 + 64 - leading - trailing;
-        let xor_cost = if fits_window {
-            fresh.min(3 + 64 - u32::from(self.leading) - u32::from(self.trailing))
-        } else {
-            fresh
-        };
+        let xor_cost =
+            if fits_window { fresh.min(3 + 64 - u32::from(self.leading) - u32::from(self.trailing)) } else { fresh };
         if let Some(step) = decimal_step(self.v, v, self.scale) {
             let class = STEP_BITS.iter().position(|bits| fits(step, *bits)).unwrap_or(3);
             if STEP_BITS[class] + 4 <= xor_cost {

@@ -153,7 +153,14 @@ impl Assembly<'_> {
     }
 
     /// Adds what a source says about a metric.
-    pub(super) fn metadata(&mut self, r: &Reader<'_>, metric: &str, kind: MetricType, help: &str, unit: &str) -> Wire<()> {
+    pub(super) fn metadata(
+        &mut self,
+        r: &Reader<'_>,
+        metric: &str,
+        kind: MetricType,
+        help: &str,
+        unit: &str,
+    ) -> Wire<()> {
         if metric.is_empty() {
             return Ok(());
         }

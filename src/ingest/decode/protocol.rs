@@ -95,7 +95,11 @@ mod tests {
 
     #[test]
     fn refuses_what_it_does_not_know() {
-        for bad in ["application/json", "application/x-protobuf;proto=io.prometheus.write.v3.Request", "application/x-protobuf;x"] {
+        for bad in [
+            "application/json",
+            "application/x-protobuf;proto=io.prometheus.write.v3.Request",
+            "application/x-protobuf;x",
+        ] {
             assert!(matches!(Protocol::negotiate(Some(bad), None), Err(UnsupportedMedia::Type(_))), "{bad}");
         }
         assert!(matches!(Protocol::negotiate(None, Some("gzip")), Err(UnsupportedMedia::Encoding(_))));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
 use crate::ingest::outcome::Reason;
@@ -250,14 +250,8 @@ fn rich_v2() -> Vec<u8> {
         timestamp: 10,
         ..Default::default()
     };
-    let one = v2::TimeSeries {
-        labels_refs,
-        samples,
-        histograms: vec![histogram],
-        exemplars,
-        metadata,
-        created_timestamp: 2,
-    };
+    let one =
+        v2::TimeSeries { labels_refs, samples, histograms: vec![histogram], exemplars, metadata, created_timestamp: 2 };
     let two = v2::TimeSeries { exemplars: vec![], histograms: vec![], ..one.clone() };
     v2::Request { symbols: s.list, timeseries: vec![one, two] }.encode_to_vec()
 }
@@ -329,7 +323,11 @@ fn histograms_that_contradict_themselves_are_left_out_alone() {
 fn overlong_exemplars_are_left_out_alone() {
     let mut one = series(&[("__name__", "h")], &[(1, 1.0)]);
     for len in [120, 121] {
-        one.exemplars.push(v1::Exemplar { labels: vec![label("trace_id", &"é".repeat(len))], value: 1.0, timestamp: 1 });
+        one.exemplars.push(v1::Exemplar {
+            labels: vec![label("trace_id", &"é".repeat(len))],
+            value: 1.0,
+            timestamp: 1,
+        });
     }
     let decoder = decode(Protocol::V1, &request(vec![one])).unwrap();
     assert_eq!((decoder.batch.exemplars.len(), decoder.rejected.count(Reason::ExemplarInvalid)), (1, 1));
@@ -341,13 +339,17 @@ fn errors_name_the_series_the_field_and_the_byte() {
     let second = message.len();
     message.extend([0x0a, 4, 0x12, 2, 0x09, 0x01]);
     let error = decode(Protocol::V1, &message).err().unwrap().to_string();
-    let want = format!("decode write request: series 1, Sample field 1 at byte {}: the message ends inside a value", second + 5);
+    let want = format!(
+        "decode write request: series 1, Sample field 1 at byte {}: the message ends inside a value",
+        second + 5
+    );
     assert_eq!(error, want);
 }
 
 #[test]
 fn count_bombs_stop_at_their_limits() {
-    let limits = DecodeLimits { series: 100, samples: 100, histogram_buckets: 100, symbols: 100, ..DecodeLimits::default() };
+    let limits =
+        DecodeLimits { series: 100, samples: 100, histogram_buckets: 100, symbols: 100, ..DecodeLimits::default() };
     let too_many = |protocol, message: &[u8], what: &str| {
         let error = decode_within(protocol, message, &limits).err().unwrap().to_string();
         assert!(error.contains(what), "{error}");

@@ -32,7 +32,9 @@ pub(super) struct Symbols {
 
 impl Symbols {
     pub(super) fn heap_bytes(&self) -> usize {
-        8 * self.places.capacity() + 24 * self.seen.capacity() + 4 * (self.refs.capacity() + self.exemplar_refs.capacity())
+        8 * self.places.capacity()
+            + 24 * self.seen.capacity()
+            + 4 * (self.refs.capacity() + self.exemplar_refs.capacity())
     }
 
     /// Collects the symbols of the whole request, stepping over the series.
@@ -110,7 +112,9 @@ fn series(mut r: Reader<'_>, s: &mut Symbols, a: &mut Assembly<'_>) -> Wire<()> 
             }
             HISTOGRAMS => a.histogram(r.message()?, true, &mut marks)?,
             EXEMPLARS => exemplar(r.message()?, s, a).map_err(|e| e.inside("Exemplar"))?,
-            METADATA => metadata_refs(r.message()?, metadata.get_or_insert_default()).map_err(|e| e.inside("Metadata"))?,
+            METADATA => {
+                metadata_refs(r.message()?, metadata.get_or_insert_default()).map_err(|e| e.inside("Metadata"))?
+            }
             CREATED => created = r.varint()? as i64,
             other => r.skip(other, &[1, 2, 3, 4, 5, 6])?,
         }
@@ -226,7 +230,8 @@ fn add_metadata(r: &Reader<'_>, s: &mut Symbols, m: &MetadataRefs, a: &mut Assem
     if !s.seen.insert((name, m.help, m.unit, m.kind)) {
         return Ok(());
     }
-    let (Some(metric), Some(help), Some(unit)) = (s.text(data, name), s.text(data, m.help), s.text(data, m.unit)) else {
+    let (Some(metric), Some(help), Some(unit)) = (s.text(data, name), s.text(data, m.help), s.text(data, m.unit))
+    else {
         return Ok(());
     };
     let kind = MetricType::from_wire(m.kind);
