@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod ast;
+pub mod functions;
 pub mod operator;
 pub mod position;
 pub mod signature;
