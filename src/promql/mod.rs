@@ -2,8 +2,11 @@
 
 pub mod annotations;
 pub mod ast;
+pub mod exec;
 pub mod functions;
+pub mod histogram;
 pub mod operator;
+pub mod plan;
 pub mod position;
 pub mod signature;
 pub mod source;

@@ -143,14 +143,14 @@ impl Kernel for Variance {
 }
 
 /// `quantile_over_time`.
-pub struct Quantile<'a> {
+pub struct Quantile {
     /// Which quantile, for each step.
-    pub q: &'a [f64],
+    pub q: Vec<f64>,
     /// Room for sorting.
     pub scratch: Vec<f64>,
 }
 
-impl Kernel for Quantile<'_> {
+impl Kernel for Quantile {
     fn eval(&mut self, points: Points<'_>, lo: usize, hi: usize, window: Window) -> f64 {
         self.scratch.clear();
         self.scratch.extend_from_slice(&points.vs[lo..hi]);

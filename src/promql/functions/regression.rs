@@ -43,12 +43,12 @@ impl Kernel for Deriv {
 }
 
 /// `predict_linear`.
-pub struct PredictLinear<'a> {
+pub struct PredictLinear {
     /// How far ahead, seconds, for each step.
-    pub ahead: &'a [f64],
+    pub ahead: Vec<f64>,
 }
 
-impl Kernel for PredictLinear<'_> {
+impl Kernel for PredictLinear {
     fn eval(&mut self, points: Points<'_>, lo: usize, hi: usize, window: Window) -> f64 {
         if hi - lo < 2 {
             return ABSENT;
@@ -59,14 +59,14 @@ impl Kernel for PredictLinear<'_> {
 }
 
 /// `double_exponential_smoothing`; factors are checked by the caller.
-pub struct Smoothing<'a> {
+pub struct Smoothing {
     /// Smoothing factor for each step.
-    pub smoothing: &'a [f64],
+    pub smoothing: Vec<f64>,
     /// Trend factor for each step.
-    pub trend: &'a [f64],
+    pub trend: Vec<f64>,
 }
 
-impl Kernel for Smoothing<'_> {
+impl Kernel for Smoothing {
     fn eval(&mut self, points: Points<'_>, lo: usize, hi: usize, window: Window) -> f64 {
         if hi - lo < 2 {
             return ABSENT;
