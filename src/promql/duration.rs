@@ -44,8 +44,8 @@ fn milliseconds(ast: &Ast, grid: &StepGrid, expr: ExprId, negative_allowed: bool
     if seconds <= 0. && !negative_allowed {
         return Err(mistake(ast, expr, "duration must be greater than 0"));
     }
-    // Nanoseconds in 64 bits, as in Prometheus; NaN is out of range too.
-    if !(seconds.abs() <= i64::MAX as f64 / 1e9) {
+    // Nanoseconds in 64 bits, as in Prometheus.
+    if seconds.is_nan() || seconds.abs() > i64::MAX as f64 / 1e9 {
         return Err(mistake(ast, expr, "duration is out of range"));
     }
     Ok(seconds_to_ms(seconds))

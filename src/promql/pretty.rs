@@ -54,7 +54,7 @@ impl Ast {
                     out.push_str(text);
                 }
                 Task::Indent(_) if unindent => {}
-                Task::Indent(level) => out.extend(std::iter::repeat_n("  ", level)),
+                Task::Indent(level) => push_indent(&mut out, level),
                 Task::Unindent => unindent = true,
             }
             if out.len() > OUTPUT_LIMIT {
@@ -120,6 +120,16 @@ impl Ast {
                 .sum();
         }
         lengths
+    }
+}
+
+fn push_indent(out: &mut String, level: usize) {
+    const SPACES: &str = "                                                                ";
+    let mut left = 2 * level;
+    while left > 0 {
+        let part = left.min(SPACES.len());
+        out.push_str(&SPACES[..part]);
+        left -= part;
     }
 }
 

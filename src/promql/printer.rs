@@ -10,6 +10,7 @@ use std::fmt::{self, Write};
 use smallvec::SmallVec;
 
 use super::ast::{Aggregate, Ast, At, Binary, Cardinality, DurationOp, Expr, ExprId, Shift, Subquery, VectorSelector};
+use super::literal::seconds_to_ms;
 use crate::model::labels::{Quoted, is_legacy_label_name};
 use crate::model::number::{format_f, format_g};
 use crate::model::time::format_duration_ms;
@@ -216,7 +217,7 @@ fn push_labels(out: &mut String, labels: &[std::sync::Arc<str>]) {
 fn duration_text(ast: &Ast, id: ExprId) -> String {
     let expr = match ast.expr(id) {
         Expr::Number { value, duration: false } => return format_f(*value),
-        Expr::Number { value, duration: true } => return format_duration_ms((*value * 1000.) as i64),
+        Expr::Number { value, duration: true } => return format_duration_ms(seconds_to_ms(*value)),
         Expr::Duration(expr) => expr,
         _ => return String::new(),
     };
