@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn reads_and_writes_durations() {
-        for (text, ms) in [("0", 0), ("1h30m", 5_400_000), ("15s", 15_000), ("1d", 86_400_000), ("1y1ms", 31_536_000_001)] {
+        for (text, ms) in
+            [("0", 0), ("1h30m", 5_400_000), ("15s", 15_000), ("1d", 86_400_000), ("1y1ms", 31_536_000_001)]
+        {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
         }
         for bad in ["", "1", "h", "1m1h", "1m1m", "-1s", "1.5h", "99999999999999y", "1 h"] {
