@@ -129,11 +129,8 @@ impl Host {
     ) -> Result<Self, RaftError> {
         let config = Arc::new(raft_config(&options)?);
         let shared = Shared::new(clock, metrics);
-        let writer = WriterOptions {
-            segment_bytes: options.segment_bytes,
-            cache_bytes: options.cache_bytes,
-            recycle: true,
-        };
+        let writer =
+            WriterOptions { segment_bytes: options.segment_bytes, cache_bytes: options.cache_bytes, recycle: true };
         let (opening, with, dir) = (disk.clone(), shared.clone(), options.dir.clone());
         let open = move || {
             let made = opening.create_dir(&dir.join("snapshots"));
@@ -143,8 +140,9 @@ impl Host {
         let log = tokio::task::spawn_blocking(open).await.map_err(RaftError::fatal)??;
         let inflight = Arc::new(Semaphore::new(options.inflight_bytes));
         let (groups, trimmer) = (Mutex::default(), Mutex::new(None));
-        let host =
-            Self { inner: Arc::new(Inner { options, config, disk, rng, router, log, shared, groups, inflight, trimmer }) };
+        let host = Self {
+            inner: Arc::new(Inner { options, config, disk, rng, router, log, shared, groups, inflight, trimmer }),
+        };
         let weak = Arc::downgrade(&host.inner);
         *host.inner.trimmer.lock() = Some(tokio::spawn(async move {
             // Looks again after each new segment; ends with the host.
@@ -345,17 +343,24 @@ async fn wake(group: &Group, members: Option<BTreeMap<u64, Peer>>) -> Result<(),
     let (id, raft) = (group.id(), &group.inner.raft);
     let failed = |e: &dyn std::fmt::Display| RaftError::fatal(format!("start group {id}: {e}"));
     let initialized = raft.is_initialized().await.map_err(|e| failed(&e))?;
-    let new = members.filter(|_| !initialized);
-    let is_new = new.is_some();
-    if let Some(members) = new {
-        raft.initialize(members).await.map_err(|e| failed(&e))?;
-    }
-    if !is_alone(raft, group.inner.log.replica) {
+    let alone = match members {
+        Some(members) if !initialized => {
+            let alone = members.len() == 1;
+            // Begins an election by itself.
+            raft.initialize(members).await.map_err(|e| failed(&e))?;
+            alone
+        }
+        _ => {
+            let alone = is_alone(raft, group.inner.log.replica);
+            if alone {
+                raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
+            }
+            alone
+        }
+    };
+    if !alone {
         raft.runtime_config().tick(true);
         return Ok(());
-    }
-    if !is_new {
-        raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
     }
     raft.wait(Some(LEAD_TIMEOUT)).state(ServerState::Leader, "lead itself").await.map_err(|e| failed(&e))?;
     group.read_index().await?;
