@@ -1,1 +1,9 @@
 //! The way of a sample: decode, admit, distribute, log, apply, flush.
+
+pub mod codec;
+pub mod decode;
+pub mod entry;
+pub mod exposition;
+pub mod histogram_codec;
+pub mod outcome;
+pub mod reply;
