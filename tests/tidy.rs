@@ -29,7 +29,12 @@ fn every_module_begins_by_saying_what_it_is() {
             wrong.push(format!("{}: the first line says what the module is: `//! …`", source.path));
             continue;
         }
-        let head: String = source.text.lines().take_while(|l| l.starts_with("//!") || l.starts_with("#![")).collect::<Vec<_>>().join("\n");
+        let head: String = source
+            .text
+            .lines()
+            .take_while(|l| l.starts_with("//!") || l.starts_with("#!["))
+            .collect::<Vec<_>>()
+            .join("\n");
         if source.lines_before_tests() > EXPLAINED_LINES {
             for word in ["*Invariants:*", "*Not here:*"] {
                 if !head.contains(word) {
