@@ -1,5 +1,7 @@
 //! A node from outside: its pages, its own metrics, and the program beside it.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod support;
 
 use std::process::{Command, Output};

@@ -4,6 +4,8 @@
 //! stopped and started again without anything to scrape, so that both hold the same samples for good, and both are asked
 //! at the same moments.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod support;
 
 use std::collections::BTreeMap;

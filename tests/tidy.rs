@@ -1,5 +1,7 @@
 //! The shape of the sources: heads that explain, files and functions of a size one can read, documents that exist.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod source;
 
 use std::path::Path;
