@@ -282,7 +282,8 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let dying = state.step()?;
         if !dying || state.rng.below(2) == 0 {
-            let (now, later) = std::mem::take(&mut state.changes).into_iter().partition(|c: &Change| c.dir() == Some(dir));
+            let (now, later) =
+                std::mem::take(&mut state.changes).into_iter().partition(|c: &Change| c.dir() == Some(dir));
             state.changes = later;
             let now: Vec<Change> = now;
             for change in now {
