@@ -6,7 +6,7 @@
 //! *Not here:* who decides (`meta`), what is inside a data file (`block`).
 
 pub mod bucket;
-//cache;
+pub mod cache;
 pub mod catalog;
 pub mod counted;
 pub mod error;
@@ -17,7 +17,7 @@ pub mod layout;
 pub mod metrics;
 
 pub use bucket::{Bucket, ConditionalPut};
-//use cache::{CacheConfig, CachedStore};
+pub use cache::{CacheConfig, CachedStore};
 pub use catalog::{AddFile, RemoveFile, TableSnapshot, Tables};
 pub use counted::{Counted, FetchStats};
 pub use error::Error;
