@@ -183,6 +183,10 @@ impl CachedStore {
                 None => missing.push(piece),
             }
         }
+        // A short piece is a file's last: what lies beyond it does not exist.
+        if let Some(last) = pieces.iter().filter(|(_, b)| (b.len() as u64) < PIECE_BYTES).map(|(&n, _)| n).min() {
+            missing.retain(|&piece| piece < last);
+        }
         self.inner.metrics.cache_hits.inc_by(pieces.len() as u64);
         self.inner.metrics.cache_misses.inc_by(missing.len() as u64);
         self.count(|s| &s.cache_hits, pieces.len());
@@ -338,7 +342,7 @@ impl ObjectStore for CachedStore {
             e_tag: None,
             version: None,
         };
-        let payload = GetResultPayload::Stream(futures::stream::once(async { Ok(bytes) }).boxed());
+        let payload = GetResultPayload::Stream(Box::pin(futures::stream::once(async { Ok(bytes) })));
         Ok(GetResult { payload, meta, range, attributes: Default::default(), extensions: Default::default() })
     }
 

@@ -12,7 +12,7 @@ pub mod counted;
 pub mod error;
 #[cfg(test)]
 pub mod faulty;
-//gc;
+pub mod gc;
 pub mod layout;
 pub mod metrics;
 

@@ -121,7 +121,7 @@ fn bytes_are_pinned() {
     let cases = [
         (Command::Init(init), "0101100000000000000000000000000000010201016e000c03010174026964050201016109".to_owned()),
         (Command::RegisterTenant(tenant("t")), "01020174".to_owned()),
-        (Command::Commit(commit), "01030973686172642d312d37ac0280f0efbdf962010202".to_owned() + "7b7d010174037b7d0a"),
+        (Command::Commit(commit), "01030973686172642d312d37ac0280c0b884fa62010202".to_owned() + "7b7d010174037b7d0a"),
         (Command::Copied(vec![(tenant("t"), 128)]), "01040101748001".to_owned()),
     ];
     for (command, expected) in cases {
