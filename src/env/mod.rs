@@ -1,9 +1,10 @@
-//! The outside world behind seams: clock, disk, randomness, network.
+//! The outside world behind seams: clock, crash points, disk, randomness, network.
 //!
 //! *Invariants:* nothing below this module reads a clock, a disk or a random number in another way, so that a whole
 //! cluster can run in a simulator from a seed.
 
 pub mod clock;
+pub mod crash;
 pub mod disk;
 pub mod rng;
 

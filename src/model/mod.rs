@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod ids;
 pub mod labels;
 pub mod matcher;
+pub mod number;
 pub mod sample;
 pub mod time;
 
