@@ -316,7 +316,7 @@ impl Host {
     }
 }
 
-/// openraft's settings. The traps behind them are in `docs/decisions`.
+/// openraft's settings.
 fn raft_config(options: &HostOptions) -> Result<Config, RaftError> {
     let config = Config {
         cluster_name: "metrolith".into(),
