@@ -1,8 +1,8 @@
 //! Cuts a query into tokens.
 //!
-//! *Invariants:* never looks at a byte twice without need: a token is cut when the parser asks for it, so that the first
-//! mistake reported is the first in the text. What a character means depends on the open bracket: inside of braces all
-//! words are identifiers, inside of square brackets only durations and their arithmetic are known.
+//! *Invariants:* a token is cut when the parser asks for it, so that the first mistake reported is the first in the text.
+//! What a character means depends on the open bracket: inside of braces all words are identifiers, inside of square
+//! brackets only durations and their arithmetic are known.
 //!
 //! *Not here:* values of literals (`literal`), grammar (`parser`).
 
