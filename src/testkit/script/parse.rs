@@ -171,7 +171,7 @@ fn parse_load(lines: &[&str]) -> Result<Load, String> {
     let mut load = Load { step: parse_duration_ms(words.next().unwrap_or(""))?, with_nhcb, series: Vec::new() };
     let mut starts: Option<(Labels, Vec<Option<i64>>)> = None;
     for line in &lines[1..] {
-        let (labels, end) = parse_metric(line).map_err(|e| e.to_string())?;
+        let (labels, end) = metric(line)?;
         if let Some(items) = line[end..].strip_prefix("@st") {
             starts = Some((labels, parse_starts(items)?));
             continue;
@@ -186,6 +186,13 @@ fn parse_load(lines: &[&str]) -> Result<Load, String> {
         load.series.push(LoadSeries { labels, points, starts });
     }
     Ok(load)
+}
+
+/// The metric in front of a line's values. `{{` begins a histogram, which a metric parser would take for a label list.
+fn metric(line: &str) -> Result<(Labels, usize), String> {
+    let blank = |at: &usize| line[..*at].ends_with(char::is_whitespace);
+    let end = line.match_indices("{{").map(|(at, _)| at).find(blank).unwrap_or(line.len());
+    parse_metric(&line[..end]).map_err(|e| e.to_string())
 }
 
 fn regex(pattern: &str) -> Result<Regex, String> {
@@ -260,7 +267,7 @@ fn parse_expectation(line: &str, eval: &mut Eval, fails: bool) -> Result<bool, S
         eval.scalar = Some(number);
         return Ok(true);
     }
-    let (labels, end) = parse_metric(line).map_err(|e| e.to_string())?;
+    let (labels, end) = metric(line)?;
     let points = parse_values(&line[end..])?;
     eval.series.retain(|s| s.labels != labels);
     eval.series.push(ExpectedSeries { labels, points });
