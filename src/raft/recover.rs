@@ -103,7 +103,9 @@ impl Recovered {
                 let next = f.head.is_first_of_batch() && f.head.batch == self.last_batch + 1;
                 next || (f.head.batch == self.last_batch && !f.head.is_first_of_batch())
             };
-            let Some(frame) = frame.filter(fits) else {
+            // A frame whose padding is missing ends the file: torn like any other.
+            let whole = |f: &Frame<'_>| at + f.size <= bytes.len();
+            let Some(frame) = frame.filter(fits).filter(whole) else {
                 return match end {
                     Some(_) => Err(format!("bad frame at byte {at} of {stop}")),
                     None => self.torn(bytes, at, segment.number),

@@ -61,6 +61,20 @@ impl FetchStats {
     }
 }
 
+tokio::task_local! {
+    static COUNTING: Arc<FetchStats>;
+}
+
+/// Runs a future whose reads through a [`Counted`] store are counted into `stats`.
+pub async fn counting<F: Future>(stats: Arc<FetchStats>, future: F) -> F::Output {
+    COUNTING.scope(stats, future).await
+}
+
+/// The figures of the query that runs here, if one does.
+pub(crate) fn current() -> Option<Arc<FetchStats>> {
+    COUNTING.try_with(Arc::clone).ok()
+}
+
 /// A store that counts what is read through it.
 #[derive(Debug, Clone)]
 pub struct Counted {

@@ -136,6 +136,15 @@ impl SimDisk {
         state.failing_syncs = false;
     }
 
+    /// The process dies and comes back, the machine stays up: unsynced bytes can be read, and are as unsynced as before.
+    pub fn restart(&self) {
+        let mut state = self.state.lock();
+        state.boot += 1;
+        state.operations = 0;
+        state.crash_at = None;
+        state.down = false;
+    }
+
     /// Whether writes fail for lack of space.
     pub fn set_full(&self, full: bool) {
         self.state.lock().full = full;
