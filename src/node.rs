@@ -40,6 +40,7 @@ use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
 use crate::query::{self, Leaf, Queries, QueryOptions};
 use crate::raft::{self, Bootstrap, Group, GroupId, Host, HostOptions};
+use crate::store::cache::{CacheConfig, CachedStore};
 use crate::store::catalog::actions::TableSchema;
 use crate::store::{self, Bucket, Tables};
 use crate::telemetry;
@@ -77,6 +78,7 @@ pub struct Node {
     stop_http: oneshot::Sender<()>,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
     background: JoinSet<()>,
+    cache: CachedStore,
     _lock: data_dir::Lock,
 }
 
@@ -124,7 +126,9 @@ impl Node {
         let flush_interval = parts.config.flush.check_interval;
         background.spawn(Arc::clone(&ingest.flusher).run(flush_interval));
         background.spawn(background::observe(Arc::clone(&ingest)));
-        let queries = Arc::new(parts.queries(shards.clone()));
+        let cache = parts.cache().await?;
+        let queries = Arc::new(parts.queries(shards.clone(), cache.clone()));
+        background.spawn(parts.sweeper().run());
         let listener = TcpListener::bind(parts.config.http)
             .await
             .with_context(|| format!("listen on {} (setting http)", parts.config.http))?;
@@ -147,7 +151,7 @@ impl Node {
         tracing::info!(%address, bucket = parts.bucket.url(), took_ms = took.as_millis() as u64, "ready");
         let mut groups: Vec<Group> = shards.iter().map(|s| s.group.clone()).collect();
         groups.push(parts.meta.clone());
-        Ok(Self { host: parts.host, groups, ready, address, stop_http, http, background, _lock: lock })
+        Ok(Self { host: parts.host, groups, ready, address, stop_http, http, background, cache, _lock: lock })
     }
 
     /// Where HTTP is served.
@@ -174,6 +178,9 @@ impl Node {
             Err(_) => tracing::warn!("snapshots took too long, the next start replays the log"),
         }
         self.host.shutdown().await;
+        if let Err(e) = self.cache.close().await {
+            tracing::warn!(error = %e, "cached pieces were not kept");
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -258,9 +265,21 @@ impl Parts {
             tables: Arc::clone(&self.tables),
             views: self.views.clone(),
             propose: Arc::new(propose),
+            waits: meta::copier::WAITS,
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.meta.clone(),
             store_metrics: self.metrics.store.clone(),
+        }
+    }
+
+    fn sweeper(&self) -> background::Sweeper {
+        background::Sweeper {
+            bucket: self.bucket.clone(),
+            tables: Arc::clone(&self.tables),
+            views: self.views.clone(),
+            clock: Arc::clone(&self.clock),
+            age: self.config.store.gc_age,
+            metrics: self.metrics.store.clone(),
         }
     }
 
@@ -269,10 +288,7 @@ impl Parts {
         let widest = |limits: &crate::config::Limits| limits.out_of_order_time_window.as_millis() as i64;
         let out_of_order_ms = config.overrides.values().map(widest).fold(widest(&config.limits), i64::max);
         let promoted: Vec<Arc<str>> = block::schema::DEFAULT_PROMOTED.map(Arc::from).to_vec();
-        let schema = TableSchema {
-            version: SCHEMA_VERSION,
-            json: block::schema::delta_schema_json(&promoted).into(),
-        };
+        let schema = TableSchema { version: SCHEMA_VERSION, json: block::schema::delta_schema_json(&promoted).into() };
         let flusher = Flusher {
             shards: shards.clone(),
             meta: self.meta.clone(),
@@ -310,14 +326,27 @@ impl Parts {
         }
     }
 
-    fn queries(&self, shards: Vec<Arc<Shard>>) -> Queries {
+    /// The cache over the bucket, for data files.
+    async fn cache(&self) -> anyhow::Result<CachedStore> {
+        let config = &self.config.store;
+        let memory_bytes = config.cache_memory_bytes.0 - config.cache_memory_bytes.0 / READER_SHARE;
+        let disk = (config.cache_disk_bytes.0 > 0)
+            .then(|| (self.config.data_dir.join("cache"), config.cache_disk_bytes.0 as usize));
+        let cluster = self.views.current().cluster.map(|id| id.0.to_string()).unwrap_or_default();
+        let namespace = format!("{cluster} {}", self.bucket.url());
+        let cache = CacheConfig { memory_bytes: memory_bytes as usize, disk, namespace };
+        let store = Arc::clone(self.bucket.store());
+        CachedStore::open(store, cache, self.metrics.store.clone()).await.context("open the cache of blocks")
+    }
+
+    fn queries(&self, shards: Vec<Arc<Shard>>, store: CachedStore) -> Queries {
         let config = &self.config.query;
         let readers = self.config.store.cache_memory_bytes.0 / READER_SHARE;
         let leaf = Leaf {
             shards,
             tables: Arc::clone(&self.tables),
             meta: self.views.clone(),
-            blocks: Blocks::new(Arc::clone(self.bucket.store()), readers as usize),
+            blocks: Blocks::new(Arc::new(store), readers as usize),
         };
         let options = QueryOptions {
             timeout: config.timeout,

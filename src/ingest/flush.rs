@@ -89,7 +89,8 @@ impl Flusher {
     pub async fn flush_due(&self) -> Result<(), IngestError> {
         let _one = self.pass.lock().await;
         let now = self.clock.now_ms();
-        let pressed = self.shards.iter().map(|s| s.state.read().head.bytes() as u64).sum::<u64>() > self.options.pressure_bytes;
+        let pressed =
+            self.shards.iter().map(|s| s.state.read().head.bytes() as u64).sum::<u64>() > self.options.pressure_bytes;
         for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
             let due = shard.windows_to_close(|start| start + WINDOW_MS + self.options.out_of_order_ms <= now, pressed);
             self.close(shard, &due).await?;
@@ -157,8 +158,10 @@ impl Flusher {
     }
 
     async fn upload(&self, built: &[Built]) -> Result<(), IngestError> {
-        let files: Vec<(object_store::path::Path, Bytes)> =
-            built.iter().flat_map(|b| b.files.iter().map(|(add, bytes)| (add.file.key(&b.tenant), bytes.clone()))).collect();
+        let files: Vec<(object_store::path::Path, Bytes)> = built
+            .iter()
+            .flat_map(|b| b.files.iter().map(|(add, bytes)| (add.file.key(&b.tenant), bytes.clone())))
+            .collect();
         let puts = files.into_iter().map(|(key, bytes)| async move {
             self.bucket.put(&key, bytes).await?;
             crash::point("flush-upload");
@@ -179,19 +182,18 @@ impl Flusher {
             return Ok(BTreeMap::new());
         }
         let app = app_of(self.epoch, shard.id);
-        let mut commit =
-            Commit::new(app, window.sequence, self.clock.now_ms(), uploaded_ms, self.schema.clone());
+        let mut commit = Commit::new(app, window.sequence, self.clock.now_ms(), uploaded_ms, self.schema.clone());
         for block in built {
             let adds: Vec<_> = block.files.iter().map(|(add, _)| add.clone()).collect();
             commit.table(block.tenant.clone(), &adds, &[]);
         }
         let applied = self.meta.propose(Command::Commit(commit).encode()).await?;
         match Answer::decode(&applied.reply) {
-            Ok(Answer::Committed(committed)) => {
-                Ok(committed.versions.into_iter().collect())
-            }
+            Ok(Answer::Committed(committed)) => Ok(committed.versions.into_iter().collect()),
             Ok(Answer::Refused(refusal)) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
-            Ok(Answer::Done) => Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() }),
+            Ok(Answer::Done) => {
+                Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() })
+            }
             Err(e) => Err(IngestError::Commit { shard: shard.id, reason: e.to_string() }),
         }
     }

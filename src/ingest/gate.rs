@@ -70,7 +70,9 @@ impl Gate {
         let pass = Pass { gate: self, bytes };
         // A single request is always let in, however large: its size was bounded when it was read.
         if before > 0 && before + bytes > self.options.inflight_bytes {
-            return refuse(format!("{before} bytes of requests are in work, write.max_inflight_bytes would be exceeded"));
+            return refuse(format!(
+                "{before} bytes of requests are in work, write.max_inflight_bytes would be exceeded"
+            ));
         }
         self.metrics.inflight_bytes.set((before + bytes) as i64);
         Ok(pass)

@@ -55,7 +55,12 @@ impl Metrics {
             flushed_bytes: Counter::default(),
         };
         let s = Unit::Seconds;
-        registry.register_with_unit("write", "Time to store a write request durably", s.clone(), m.write_seconds.clone());
+        registry.register_with_unit(
+            "write",
+            "Time to store a write request durably",
+            s.clone(),
+            m.write_seconds.clone(),
+        );
         let bytes = Unit::Bytes;
         registry.register_with_unit("write_inflight", "Request bytes in work", bytes.clone(), m.inflight_bytes.clone());
         registry.register("write_overloaded", "Write requests answered 503 for want of room", m.overloaded.clone());

@@ -244,6 +244,3 @@ impl Ledger {
         Ok(Self { last_sequence, flushed, closed, tables })
     }
 }
-
-#[cfg(test)]
-mod tests;

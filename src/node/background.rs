@@ -11,9 +11,13 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
+use crate::env::Clock;
 use crate::ingest::outcome::Rejections;
 use crate::ingest::{Ingest, exposition};
+use crate::meta::Views;
 use crate::model::{Batch, Labels, TenantId};
+use crate::store::gc::{self, DecidedFlushes};
+use crate::store::{self, Bucket, Tables};
 use crate::telemetry::{Exposition, Metrics};
 
 /// How often the heads' figures are read.
@@ -53,6 +57,50 @@ pub async fn watch_self(ingest: Arc<Ingest>, metrics: Metrics, address: SocketAd
         if let Err(e) = ingest.store(&tenant, &mut batch, Rejections::default()).await {
             tracing::warn!(error = %e, "own metrics could not be stored");
         }
+    }
+}
+
+/// How often the bucket is searched for files that belong to nothing.
+const SWEEP: Duration = Duration::from_secs(6 * 3600);
+
+/// Removes what dead flushes left in the bucket.
+pub struct Sweeper {
+    /// Where.
+    pub bucket: Bucket,
+    /// Catalogs.
+    pub tables: Arc<Tables>,
+    /// What is decided.
+    pub views: Views,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Age from which a file without an entry is removed.
+    pub age: Duration,
+    /// Figures.
+    pub metrics: store::Metrics,
+}
+
+impl Sweeper {
+    /// Sweeps every table from time to time.
+    pub async fn run(self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            for tenant in self.views.current().tables.keys() {
+                if let Err(e) = self.sweep(tenant).await {
+                    tracing::warn!(%tenant, error = %e, "table not swept, will be tried again");
+                }
+            }
+        }
+    }
+
+    async fn sweep(&self, tenant: &TenantId) -> Result<(), store::Error> {
+        let found = gc::candidates(&self.bucket, tenant, self.clock.now_ms(), self.age).await?;
+        let state = self.views.current();
+        let Some(table) = state.tables.get(tenant) else { return Ok(()) };
+        let snapshot = self.tables.at(tenant, table.version, |v| table.pending_at(v)).await?;
+        let decided = DecidedFlushes { applications: &state.applications, first_epoch: state.shard_map.epoch };
+        let swept = gc::sweep(&self.bucket, &self.metrics, found, &snapshot, decided).await?;
+        tracing::info!(%tenant, removed = swept.removed, waiting = swept.waiting, foreign = swept.foreign, "swept");
+        Ok(())
     }
 }
 

@@ -16,11 +16,11 @@ use super::metrics::Metrics;
 use crate::env::Clock;
 use crate::error::{HasKind, Kind};
 use crate::model::{StepGrid, TenantId};
+use crate::promql::ast::Ast;
 use crate::promql::exec::control::{CancelToken, Limits};
 use crate::promql::exec::error::Error as EvalError;
 use crate::promql::exec::result::QueryResult;
 use crate::promql::exec::{Engine, EngineOptions, Times};
-use crate::promql::ast::Ast;
 use crate::promql::value_type::ValueType;
 use crate::promql::{ParseError, ParseOptions, parse};
 use crate::store::FetchStats;
@@ -181,7 +181,7 @@ impl Queries {
             ..EngineOptions::default()
         });
         let times = request.times;
-        let plan = engine.plan(&ast, times);
+        let plan = engine.plan(&ast, times)?;
         let stats = Arc::new(FetchStats::default());
         let source = self.leaf.source(request.tenant.clone(), Arc::clone(&stats));
         let fetched = engine.fetch(&source, &plan, &cancel).await?;

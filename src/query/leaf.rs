@@ -117,14 +117,20 @@ impl Leaf {
         Ok(heads.into_iter().flat_map(|h| h.found).collect())
     }
 
-    async fn select(&self, tenant: &TenantId, request: &SelectRequest, stats: &Arc<FetchStats>) -> Result<SeriesSet, Error> {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+        stats: &Arc<FetchStats>,
+    ) -> Result<SeriesSet, Error> {
         let (matchers, range) = (&request.matchers, request.range);
         let (heads, blocks) = self.read(tenant, range, |head| head.select(tenant, matchers, range)).await?;
         let mut series: Vec<(Labels, Vec<Piece>)> = Vec::new();
         for found in heads.into_iter().flatten() {
             let labels = found.labels.clone();
             // What is in a head was committed after everything of its shard that is in a block.
-            let piece = Piece { rank: u64::MAX, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
+            let piece =
+                Piece { rank: u64::MAX, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
             series.push((labels, vec![piece]));
         }
         if !blocks.is_empty() {

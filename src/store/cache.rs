@@ -30,7 +30,7 @@ use object_store::{
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::counted::FetchStats;
+use super::counted::{self, FetchStats};
 use super::error::Error;
 use super::metrics::Metrics;
 
@@ -96,7 +96,6 @@ struct Inner {
 #[derive(Clone)]
 pub struct CachedStore {
     inner: Arc<Inner>,
-    stats: Option<Arc<FetchStats>>,
 }
 
 /// Forgets a request when it is done, or dropped by everyone who waited for it.
@@ -136,12 +135,7 @@ impl CachedStore {
         };
         let cache = builder.build().await.map_err(failed)?;
         let inner = Inner { store, cache, namespace: config.namespace, metrics, inflight: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner), stats: None })
-    }
-
-    /// The same cache, counting into `stats`.
-    pub fn for_query(&self, stats: Arc<FetchStats>) -> Arc<dyn ObjectStore> {
-        Arc::new(Self { inner: self.inner.clone(), stats: Some(stats) })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Writes what is only in memory to the disk, so that the next process finds it.
@@ -151,8 +145,8 @@ impl CachedStore {
     }
 
     fn count(&self, pick: fn(&FetchStats) -> &AtomicU64, n: usize) {
-        if let Some(stats) = &self.stats {
-            pick(stats).fetch_add(n as u64, Ordering::Relaxed);
+        if let Some(stats) = counted::current() {
+            pick(&stats).fetch_add(n as u64, Ordering::Relaxed);
         }
     }
 
@@ -235,7 +229,7 @@ impl CachedStore {
 
     /// One request for neighbouring pieces; they are in the cache before it is forgotten.
     fn fetch(&self, location: Path, file: u128, pieces: Range<u64>, keys: Vec<PieceKey>) -> Fetching {
-        let (inner, stats) = (self.inner.clone(), self.stats.clone());
+        let (inner, stats) = (self.inner.clone(), counted::current());
         let landing = Landing { inner: inner.clone(), keys };
         async move {
             let _landing = landing;
@@ -328,7 +322,7 @@ impl ObjectStore for CachedStore {
             && plain.if_unmodified_since.is_none();
         let Some(GetRange::Bounded(range)) = options.range.clone().filter(|_| is_plain) else {
             let result = self.inner.store.get_opts(location, options).await?;
-            if let Some(stats) = &self.stats {
+            if let Some(stats) = counted::current() {
                 stats.fetched(result.range.end.saturating_sub(result.range.start));
             }
             return Ok(result);

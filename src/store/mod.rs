@@ -19,6 +19,6 @@ pub mod metrics;
 pub use bucket::{Bucket, ConditionalPut};
 pub use cache::{CacheConfig, CachedStore};
 pub use catalog::{AddFile, RemoveFile, TableSnapshot, Tables};
-pub use counted::{Counted, FetchStats};
+pub use counted::FetchStats;
 pub use error::Error;
 pub use metrics::Metrics;

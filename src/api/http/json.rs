@@ -7,8 +7,8 @@
 
 use std::fmt::Write;
 
-use crate::model::number::{format_f, format_json};
 use crate::model::buckets::buckets;
+use crate::model::number::{format_f, format_json};
 use crate::model::{Histogram, Labels};
 use crate::promql::exec::column::Sample;
 use crate::promql::exec::result::{InstantSample, QueryValue, RangeSeries};
@@ -177,7 +177,10 @@ mod tests {
 
     #[test]
     fn scalars_are_plain_decimals() {
-        assert_eq!(query_data(&QueryValue::Scalar(0, 1e21)), r#"{"resultType":"scalar","result":[0,"1000000000000000000000"]}"#);
+        assert_eq!(
+            query_data(&QueryValue::Scalar(0, 1e21)),
+            r#"{"resultType":"scalar","result":[0,"1000000000000000000000"]}"#
+        );
         assert_eq!(query_data(&QueryValue::Scalar(0, f64::NAN)), r#"{"resultType":"scalar","result":[0,"NaN"]}"#);
     }
 }

@@ -26,7 +26,8 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let mut pairs = decode(request.uri().query().unwrap_or_default().as_bytes());
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let content_type =
+            request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         if request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded") {
             let body = Bytes::from_request(request, state)
                 .await
@@ -45,11 +46,6 @@ fn decode(encoded: &[u8]) -> Vec<(String, String)> {
 }
 
 impl Params {
-    /// Parameters as given.
-    pub fn from_pairs(pairs: &[(&str, &str)]) -> Self {
-        Self(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
-    }
-
     /// The first value of `name`; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
@@ -88,10 +84,7 @@ impl Params {
             .map(|text| {
                 let matchers = promql::parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
                 if matchers.iter().all(Matcher::matches_empty) {
-                    return Err(ApiError::parameter(
-                        "match[]",
-                        "match[] must contain at least one non-empty matcher",
-                    ));
+                    return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
                 }
                 Ok(matchers)
             })

@@ -16,11 +16,11 @@ use super::reply::{ApiError, ErrorType, enveloped, success};
 use super::tenant::Tenant;
 use crate::error::{HasKind, Kind};
 use crate::model::StepGrid;
+use crate::promql;
 use crate::promql::annotations::{API_LIMIT, Severity};
 use crate::promql::exec::Times;
 use crate::promql::exec::error::Error as EvalError;
 use crate::promql::exec::result::QueryValue;
-use crate::promql;
 use crate::query::{Answered, QueryError, QueryRequest};
 
 /// Most steps of a range query.

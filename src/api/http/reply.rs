@@ -32,8 +32,6 @@ pub enum ErrorType {
     Unavailable,
     /// No such thing.
     NotFound,
-    /// Refused by a limit (a request, not a query).
-    TooManyRequests,
 }
 
 impl ErrorType {
@@ -47,7 +45,6 @@ impl ErrorType {
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
-            Self::TooManyRequests => ("too_many_requests", StatusCode::TOO_MANY_REQUESTS),
         }
     }
 }

@@ -22,12 +22,7 @@ const HISTOGRAMS: &str = "x-prometheus-remote-write-histograms-written";
 const EXEMPLARS: &str = "x-prometheus-remote-write-exemplars-written";
 
 /// `POST /api/v1/write` and its other names.
-pub async fn remote_write(
-    State(app): State<App>,
-    Tenant(tenant): Tenant,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+pub async fn remote_write(State(app): State<App>, Tenant(tenant): Tenant, headers: HeaderMap, body: Body) -> Response {
     let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let protocol = match Protocol::negotiate(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING)) {
         Ok(protocol) => protocol,

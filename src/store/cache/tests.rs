@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use super::*;
+use crate::store::counted::counting;
 use crate::store::faulty::{Fault, Faulty};
 
 fn content(len: usize) -> Bytes {
@@ -51,11 +52,11 @@ async fn each_piece_is_fetched_once_and_counted_for_the_query_that_fetched_it() 
     let (first, second) = (Arc::new(FetchStats::default()), Arc::new(FetchStats::default()));
     // Pieces 0, 1 (adjacent) and 3 (across a small gap): one request; piece 12 another.
     let ranges = [10..PIECE_BYTES + 1, 3 * PIECE_BYTES..3 * PIECE_BYTES + 5, 12 * PIECE_BYTES..12 * PIECE_BYTES + 1];
-    store.for_query(first.clone()).get_ranges(&key, &ranges).await.unwrap();
+    counting(first.clone(), store.get_ranges(&key, &ranges)).await.unwrap();
     let totals = first.totals();
     assert_eq!((totals.requests, totals.bytes, totals.cache_hits, totals.cache_misses), (2, 5 * PIECE_BYTES, 0, 4));
     // Piece 2 came with the gap.
-    store.for_query(second.clone()).get_range(&key, 0..4 * PIECE_BYTES).await.unwrap();
+    counting(second.clone(), store.get_range(&key, 0..4 * PIECE_BYTES)).await.unwrap();
     let totals = second.totals();
     assert_eq!((totals.requests, totals.bytes, totals.cache_hits, totals.cache_misses), (0, 0, 4, 0));
     assert_eq!((metrics.fetch_requests.get(), metrics.cache_hits.get(), metrics.cache_misses.get()), (2, 4, 4));
