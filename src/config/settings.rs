@@ -71,8 +71,8 @@ section! {
     /// Log lines.
     pub struct Log {
         /// Least severe level written (`error`, `warn`, `info`, `debug`, `trace`), or directives such as
-        /// `info,metrolith::raft=debug`.
-        level: String = "info".to_owned();
+        /// `info,metrolith::raft=debug`. openraft tells each vote at `info`.
+        level: String = "info,openraft=warn".to_owned();
         /// Form of a log line.
         format: LogFormat = LogFormat::Logfmt;
     }
