@@ -98,7 +98,7 @@ impl HistogramEncoder {
     pub fn push(&mut self, t: i64, h: Arc<Histogram>) {
         let none = Histogram::default();
         let stale = h.is_stale();
-        self.decoded += h.heap_bytes();
+        self.decoded += weight(&h);
         if self.count == 0 {
             self.integer = counts_are_integers(&h);
             self.push_head(t, &h);
@@ -164,7 +164,7 @@ impl HistogramEncoder {
 
     fn push_number(&mut self, last: f64, now: f64) {
         if self.integer {
-            push_signed(&mut self.buf, &mut self.free, now as i64 - last as i64);
+            push_signed(&mut self.buf, &mut self.free, (now as i64).wrapping_sub(last as i64));
         } else {
             push_xor(&mut self.buf, &mut self.free, last, now);
         }
@@ -182,6 +182,12 @@ impl HistogramEncoder {
         *self = Self::default();
         chunk
     }
+}
+
+/// Heap bytes of a decoded histogram; by lengths, since capacities differ from replica to replica and this decides cuts.
+fn weight(h: &Histogram) -> usize {
+    let spans = h.positive_spans.len() + h.negative_spans.len();
+    size_of::<Histogram>() + 8 * (spans + h.positive.len() + h.negative.len() + h.custom_values.len())
 }
 
 /// Whether every count survives a trip through `i64`: the condition for the integer coding.
@@ -277,7 +283,7 @@ pub(super) fn decode(
         if counter {
             h.reset_hint = if i == 0 { ResetHint::Unknown } else { ResetHint::NotReset };
         }
-        decoded += h.heap_bytes();
+        decoded += weight(&h);
         if decoded > DECODED_MAX {
             return Err(Error::Malformed("its histograms take more memory than any encoder would write"));
         }

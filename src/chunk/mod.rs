@@ -21,3 +21,6 @@ pub use histogram::HistogramEncoder;
 pub use iter::{ChunkCursor, merge};
 pub use packed::{Chunk, ChunkKind};
 pub use starts::StartRuns;
+
+#[cfg(test)]
+mod tests;

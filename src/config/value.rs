@@ -2,6 +2,8 @@
 //!
 //! *Invariants:* `set(show())` gives the same value back. Durations carry their unit when written; sizes are bytes, with
 //! `KiB`, `MiB`, `GiB` as allowed suffixes.
+//!
+//! *Not here:* which settings there are (`config::settings`).
 
 use std::fmt;
 use std::net::SocketAddr;

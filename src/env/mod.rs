@@ -5,5 +5,9 @@
 
 pub mod clock;
 pub mod crash;
+pub mod disk;
+pub mod rng;
 
 pub use clock::{Clock, SystemClock};
+pub use disk::{Disk, DiskFile, SimDisk, SystemDisk};
+pub use rng::{Rng, SeededRng, SystemRng};

@@ -337,6 +337,16 @@ impl Ast {
         }
     }
 
+    /// Nesting of the deepest node below `root` (a sum of n terms nests n deep): what recurses over a tree asks first.
+    pub fn depth(&self) -> usize {
+        let mut depths = vec![0usize; self.nodes.len()];
+        for at in 0..self.nodes.len() {
+            let below = self.children(ExprId(at as u32)).iter().map(|child| depths[child.0 as usize]).max();
+            depths[at] = below.unwrap_or(0) + 1;
+        }
+        depths.get(self.root.0 as usize).copied().unwrap_or(0)
+    }
+
     /// Ids below `root` (inclusive), each after its children, left to right; duration expressions are not among them.
     pub fn post_order(&self, root: ExprId) -> Vec<ExprId> {
         let (mut stack, mut order) = (vec![root], Vec::new());

@@ -1,5 +1,38 @@
 //! Raft: all groups of a node on one write-ahead log.
+//!
+//! A [`Host`] owns the log and the groups; a [`Group`] proposes entries and answers when they are durable on a majority
+//! and applied; a [`StateMachine`] is what they are applied to.
+//!
+//! *Invariants:* only this module names openraft's types, and none of them is ever stored in an encoding of openraft's.
+//!
+//! *Not here:* what entries mean (`ingest::shard`, `meta::state`); which groups exist and where (`meta`).
+#![doc = include_str!("format.md")]
 
+mod codec;
+mod error;
+mod frame;
+mod group;
+mod host;
+mod index;
+mod log;
+mod machine;
+mod metrics;
+mod recover;
+mod segment;
+mod snapshot;
 pub mod state_machine;
+mod store;
+mod transport;
+mod types;
+mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use error::RaftError;
+pub use group::{Applied, Group};
+pub use host::{Bootstrap, Host, HostOptions};
+pub use metrics::Metrics;
 pub use state_machine::{SnapshotWriter, StateMachine};
+pub use transport::Router;
+pub use types::{GroupId, Peer, ReplicaId};

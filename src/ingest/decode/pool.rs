@@ -18,7 +18,7 @@ const KEEP_BYTES: usize = 8 << 20;
 /// A pool; clones share it.
 #[derive(Clone)]
 pub struct DecoderPool {
-    waiting: Arc<Mutex<Vec<Box<Decoder>>>>,
+    waiting: Arc<Mutex<Vec<Decoder>>>,
     idle: usize,
 }
 
@@ -37,7 +37,7 @@ impl DecoderPool {
 
 /// A decoder on loan.
 pub struct PooledDecoder {
-    decoder: Box<Decoder>,
+    decoder: Decoder,
     pool: DecoderPool,
 }
 
@@ -57,7 +57,7 @@ impl DerefMut for PooledDecoder {
 
 impl Drop for PooledDecoder {
     fn drop(&mut self) {
-        let mut decoder: Box<Decoder> = std::mem::take(&mut self.decoder);
+        let mut decoder = std::mem::take(&mut self.decoder);
         if decoder.heap_bytes() > KEEP_BYTES {
             return;
         }

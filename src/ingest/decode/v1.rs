@@ -42,6 +42,7 @@ fn series(mut r: Reader<'_>, a: &mut Assembly<'_>) -> Wire<()> {
     const EXEMPLARS: u32 = tag(3, LEN);
     const HISTOGRAMS: u32 = tag(4, LEN);
     let mut marks = a.begin(&r)?;
+    plain_labels(&mut r, a.labels, a.limits.labels_per_series);
     loop {
         match r.next_tag()? {
             0 => return a.end(&r, &marks, 0),
@@ -61,33 +62,20 @@ fn histogram(message: Reader<'_>, a: &mut Assembly<'_>, marks: &mut Marks) -> Wi
     a.histogram(message, false, marks)
 }
 
-/// Reads one label into `writer`.
+/// Reads one label into `writer`, and those that follow it in the plain form.
 #[inline]
 fn label(r: &mut Reader<'_>, writer: &mut LabelWriter, limit: usize) -> Wire<()> {
-    let message = r.message()?;
-    let (name, value) = match plain_label(&message) {
-        Some(places) => places,
-        None => any_label(message).map_err(|e| e.inside("Label"))?,
-    };
+    let (name, value) = any_label(r.message()?).map_err(|e| e.inside("Label"))?;
     writer.push(r.data(), name, value, limit);
+    plain_labels(r, writer, limit);
     Ok(())
 }
 
-/// A label as every sender writes it: name, then value, both shorter than 128 bytes.
+/// Reads the labels that follow in the plain form, tags included.
 #[inline]
-fn plain_label(message: &Reader<'_>) -> Option<(Place, Place)> {
-    const NAME: u8 = tag(1, LEN) as u8;
-    const VALUE: u8 = tag(2, LEN) as u8;
-    let bytes = message.rest();
-    let &[NAME, name_len @ ..0x80, ref tail @ ..] = bytes else { return None };
-    let name_len = name_len as usize;
-    let &[VALUE, value_len @ ..0x80, ref value @ ..] = tail.get(name_len..)? else { return None };
-    if value.len() != value_len as usize {
-        return None;
-    }
-    let name = message.pos() + 2;
-    let value = name + name_len + 2;
-    Some(((name, name + name_len), (value, value + value_len as usize)))
+fn plain_labels(r: &mut Reader<'_>, writer: &mut LabelWriter, limit: usize) {
+    let pos = writer.push_plain(r.data(), r.pos(), r.end(), limit);
+    r.seek(pos);
 }
 
 fn any_label(mut r: Reader<'_>) -> Wire<(Place, Place)> {

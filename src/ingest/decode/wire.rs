@@ -121,6 +121,17 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
+    /// Where this message ends.
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Continues at `pos`, which lies between the current place and the end.
+    pub(super) fn seek(&mut self, pos: usize) {
+        debug_assert!(self.pos <= pos && pos <= self.end);
+        self.pos = pos.min(self.end);
+    }
+
     /// An error at the current place.
     #[cold]
     pub(super) fn fail<T>(&self, fault: Fault) -> Wire<T> {

@@ -1,0 +1,41 @@
+# verify writes nothing in the tree; fix may. Everything else is cargo.
+.PHONY: help verify fmt clippy test doc deny fix tools bench peers fuzz
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+verify: fmt clippy test doc deny ## what must hold before a change lands
+
+fmt:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --all-targets --locked -- -D warnings
+
+test: ## unit, end-to-end and documentation tests
+	cargo test --locked --lib --bins --tests
+	cargo test --locked --doc
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+deny: # licences, sources and duplicates; advisories need the network and run elsewhere
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check licenses bans sources; \
+	else echo "deny: cargo-deny is not installed, skipped"; fi
+
+fix: ## format, apply clippy's suggestions, write the generated page
+	cargo clippy --fix --allow-dirty --allow-staged --all-targets
+	cargo fmt
+	cargo run --quiet -- config docs > target/configuration.md && mv target/configuration.md docs/configuration.md
+
+tools: ## fetch what the end-to-end tests compare with, into target/tools
+	./scripts/tools.sh
+
+bench: ## criterion benches
+	cargo bench --benches
+
+peers: ## processor and memory beside VictoriaMetrics and Prometheus on one load
+	./scripts/peers.sh
+
+fuzz: ## every fuzz target for SECONDS (default 60)
+	./scripts/fuzz.sh $(or $(SECONDS),60)

@@ -1,0 +1,221 @@
+//! Aggregations that take series one by one: `sum avg min max count group stddev stdvar`.
+//!
+//! *Invariants:* samples of a group are added in the order of series, compensated, as Prometheus does; a group holds a
+//! few numbers per step and no series.
+//!
+//! *Not here:* aggregations that need all series of a group at once (`select_k`).
+
+use std::sync::Arc;
+
+use super::column::{Column, Series};
+use super::error::Error;
+use super::labels::{KeyIndex, KeyLabels};
+use crate::model::Labels;
+use crate::promql::annotations::Annotations;
+use crate::promql::functions::kahan::{self, Mean};
+use crate::promql::functions::window::{ABSENT, is_absent};
+use crate::promql::operator::AggregateOp;
+use crate::promql::position::Span;
+
+/// The group labels of an aggregation.
+pub fn key_labels(grouping: &[Arc<str>], without: bool) -> KeyLabels {
+    if without { KeyLabels::all_but(grouping) } else { KeyLabels::only(grouping) }
+}
+
+/// An aggregation under way.
+pub struct Aggregation {
+    op: AggregateOp,
+    keys: KeyLabels,
+    steps: usize,
+    span: Span,
+    index: KeyIndex,
+    groups: Vec<Group>,
+    buf: String,
+}
+
+struct Group {
+    labels: Labels,
+    dropped: bool,
+    cells: Cells,
+    /// Steps on which the group has histograms.
+    histograms: Vec<bool>,
+}
+
+/// What is kept for each step; [`ABSENT`] in the first column where there was no sample yet.
+enum Cells {
+    Sum { sum: Vec<f64>, c: Vec<f64> },
+    Avg(Vec<Option<Mean>>),
+    Min(Vec<f64>),
+    Max(Vec<f64>),
+    Count(Vec<f64>),
+    Group(Vec<f64>),
+    Variance { m2: Vec<f64>, mean: Vec<f64>, count: Vec<f64> },
+}
+
+impl Aggregation {
+    /// An empty aggregation; `span` is the place of its input in the text.
+    pub fn new(op: AggregateOp, keys: KeyLabels, steps: usize, span: Span) -> Self {
+        Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), buf: String::new() }
+    }
+
+    /// Takes one series; `nameless` when its name is to be taken for absent.
+    pub fn push(&mut self, series: &Series, nameless: bool, notes: &mut Annotations) -> Result<(), Error> {
+        self.keys.write(&mut self.buf, &series.labels, nameless);
+        let (n, new) = self.index.number(&self.buf);
+        if new {
+            let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
+            self.groups.push(Group::new(self.op, labels, self.steps));
+        }
+        let group = &mut self.groups[n];
+        group.dropped |= series.dropped;
+        group.cells.push(&series.column.values);
+        if !series.column.histograms.is_empty() {
+            group.push_histograms(self.op, &series.column, self.span, notes);
+        }
+        Ok(())
+    }
+
+    /// The groups in order of their first series.
+    pub fn finish(self, notes: &mut Annotations) -> Result<Vec<Series>, Error> {
+        let (op, span) = (self.op, self.span);
+        let mut out = Vec::with_capacity(self.groups.len());
+        for mut group in self.groups {
+            let mut column = Column { values: group.cells.finish(op == AggregateOp::Stddev), histograms: Vec::new() };
+            if matches!(op, AggregateOp::Sum | AggregateOp::Avg) {
+                for step in (0..group.histograms.len()).filter(|s| group.histograms[*s]) {
+                    if is_absent(column.values[step]) {
+                        return Err(Error::HistogramUnsupported("sum and avg"));
+                    }
+                    notes.warning(span, "encountered a mix of histograms and floats for aggregation");
+                    column.values[step] = ABSENT;
+                }
+            }
+            if !column.is_empty() {
+                out.push(Series { labels: std::mem::take(&mut group.labels), dropped: group.dropped, column });
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Group {
+    fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
+        let empty = || vec![ABSENT; steps];
+        let zero = || vec![0.0; steps];
+        let cells = match op {
+            AggregateOp::Avg => Cells::Avg(vec![None; steps]),
+            AggregateOp::Min => Cells::Min(empty()),
+            AggregateOp::Max => Cells::Max(empty()),
+            AggregateOp::Count => Cells::Count(empty()),
+            AggregateOp::Group => Cells::Group(empty()),
+            AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Variance { m2: empty(), mean: zero(), count: zero() },
+            _ => Cells::Sum { sum: empty(), c: zero() },
+        };
+        Self { labels, dropped: false, cells, histograms: Vec::new() }
+    }
+
+    fn push_histograms(&mut self, op: AggregateOp, column: &Column, span: Span, notes: &mut Annotations) {
+        match (&mut self.cells, op) {
+            (Cells::Count(count), _) => {
+                for (step, _) in &column.histograms {
+                    let slot = &mut count[*step as usize];
+                    *slot = if is_absent(*slot) { 1.0 } else { *slot + 1.0 };
+                }
+            }
+            (Cells::Group(group), _) => column.histograms.iter().for_each(|(step, _)| group[*step as usize] = 1.0),
+            (_, AggregateOp::Sum | AggregateOp::Avg) => {
+                self.histograms.resize(column.values.len(), false);
+                column.histograms.iter().for_each(|(step, _)| self.histograms[*step as usize] = true);
+            }
+            _ => notes.info(span, format!("ignored histogram in {op} aggregation")),
+        }
+    }
+}
+
+impl Cells {
+    fn push(&mut self, values: &[f64]) {
+        match self {
+            Self::Sum { sum, c } => push_sum(sum, c, values),
+            Self::Avg(means) => {
+                for (mean, v) in means.iter_mut().zip(values).filter(|(_, v)| !is_absent(**v)) {
+                    match mean {
+                        Some(mean) => mean.push(*v),
+                        None => *mean = Some(Mean::of(*v)),
+                    }
+                }
+            }
+            Self::Min(min) => fold(min, values, |a, v| if a > v || a.is_nan() { v } else { a }),
+            Self::Max(max) => fold(max, values, |a, v| if a < v || a.is_nan() { v } else { a }),
+            Self::Count(count) => {
+                for (count, _) in count.iter_mut().zip(values).filter(|(_, v)| !is_absent(**v)) {
+                    *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+                }
+            }
+            Self::Group(group) => fold(group, values, |_, _| 1.0),
+            Self::Variance { m2, mean, count } => {
+                for i in 0..values.len() {
+                    let v = values[i];
+                    if is_absent(v) {
+                        continue;
+                    }
+                    count[i] += 1.0;
+                    if is_absent(m2[i]) {
+                        mean[i] = v;
+                        m2[i] = if v.is_finite() { 0.0 } else { f64::NAN };
+                        continue;
+                    }
+                    let delta = v - mean[i];
+                    mean[i] += delta / count[i];
+                    m2[i] += delta * (v - mean[i]);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, root: bool) -> Vec<f64> {
+        match self {
+            Self::Sum { sum, c } => {
+                for (sum, c) in sum.iter_mut().zip(c).filter(|(s, _)| !is_absent(**s)) {
+                    *sum += *c;
+                }
+                std::mem::take(sum)
+            }
+            Self::Avg(means) => means.iter().map(|m| m.map_or(ABSENT, |m| m.get())).collect(),
+            Self::Min(v) | Self::Max(v) | Self::Count(v) => std::mem::take(v),
+            Self::Group(v) => {
+                v.iter_mut().filter(|v| !is_absent(**v)).for_each(|v| *v = 1.0);
+                std::mem::take(v)
+            }
+            Self::Variance { m2, count, .. } => {
+                for (m2, n) in m2.iter_mut().zip(count).filter(|(m, _)| !is_absent(**m)) {
+                    let variance = *m2 / *n;
+                    *m2 = if root { variance.sqrt() } else { variance };
+                }
+                std::mem::take(m2)
+            }
+        }
+    }
+}
+
+/// Adds a series to the sums of its group: the hottest loop of most dashboards.
+fn push_sum(sum: &mut [f64], c: &mut [f64], values: &[f64]) {
+    for ((sum, c), &v) in sum.iter_mut().zip(c).zip(values) {
+        if is_absent(v) {
+            continue;
+        }
+        if is_absent(*sum) {
+            *sum = v;
+        } else {
+            (*sum, *c) = kahan::add(v, *sum, *c);
+        }
+    }
+}
+
+#[inline(always)]
+fn fold(cells: &mut [f64], values: &[f64], f: impl Fn(f64, f64) -> f64) {
+    for (cell, &v) in cells.iter_mut().zip(values) {
+        if !is_absent(v) {
+            *cell = if is_absent(*cell) { v } else { f(*cell, v) };
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Binary operators on single samples and on columns.
+//!
+//! *Invariants:* an operator that has no meaning for a pair of sample types drops the pair and says so.
+//!
+//! *Not here:* which series are paired (`join`).
+
+use std::sync::Arc;
+
+use super::column::{Column, Sample, ScalarColumn};
+use super::error::Error;
+use crate::model::Histogram;
+use crate::promql::annotations::Annotations;
+use crate::promql::functions::math::{arithmetic, compare};
+use crate::promql::functions::window::{ABSENT, is_absent};
+use crate::promql::histogram::{divided, scaled};
+use crate::promql::operator::BinaryOp;
+use crate::promql::position::Span;
+
+/// Whether the outcome of an operator is another metric: its name is dropped.
+pub fn changes_meaning(op: BinaryOp) -> bool {
+    use BinaryOp as B;
+    matches!(op, B::Add | B::Sub | B::Mul | B::Div | B::Mod | B::Pow | B::Atan2)
+}
+
+/// An operator and how its outcome is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Elements {
+    /// Operator.
+    pub op: BinaryOp,
+    /// Comparisons answer 0 or 1.
+    pub return_bool: bool,
+    /// Place of the operation in the text.
+    pub span: Span,
+}
+
+impl Elements {
+    /// What the operator makes of a pair: `None` where the types do not fit or a comparison filters it out.
+    pub fn pair(&self, lhs: &Sample, rhs: &Sample, notes: &mut Annotations) -> Result<Option<Sample>, Error> {
+        use Sample::{Float as F, Histogram as H};
+        let histogram = |h: Histogram| Ok(Some(H(Arc::new(h))));
+        match (lhs, rhs) {
+            (F(a), F(b)) if !matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
+                let v = self.floats(*a, *b);
+                return Ok((!is_absent(v)).then_some(F(v)));
+            }
+            (F(a), H(b)) if self.op == BinaryOp::Mul => return histogram(scaled(b, *a)),
+            (H(a), F(b)) if self.op == BinaryOp::Mul => return histogram(scaled(a, *b)),
+            (H(a), F(b)) if self.op == BinaryOp::Div => return histogram(divided(a, *b)),
+            (H(_), F(_)) if matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
+                return Err(Error::HistogramUnsupported("trimming"));
+            }
+            (H(a), H(b)) if matches!(self.op, BinaryOp::Eq | BinaryOp::Ne) => {
+                let keep = (a == b) == (self.op == BinaryOp::Eq);
+                let bool_value = F(f64::from(keep));
+                return Ok(if self.return_bool { Some(bool_value) } else { keep.then(|| lhs.clone()) });
+            }
+            (H(_), H(_)) if matches!(self.op, BinaryOp::Add | BinaryOp::Sub) => {
+                return Err(Error::HistogramUnsupported("addition and subtraction"));
+            }
+            _ => {}
+        }
+        let word = |s: &Sample| if matches!(s, F(_)) { "float" } else { "histogram" };
+        let (op, left, right) = (self.op, word(lhs), word(rhs));
+        let text = format!("incompatible sample types encountered for binary operator \"{op}\": {left} {op} {right}");
+        notes.info(self.span, text);
+        Ok(None)
+    }
+
+    /// The outcome for two floats; [`ABSENT`] where a comparison filters the pair out.
+    #[inline(always)]
+    fn floats(&self, a: f64, b: f64) -> f64 {
+        if !self.op.is_comparison() {
+            return arithmetic(self.op, a, b);
+        }
+        let keep = compare(self.op, a, b);
+        if self.return_bool {
+            f64::from(keep)
+        } else if keep {
+            a
+        } else {
+            ABSENT
+        }
+    }
+
+    /// Two columns step by step: `out` gets a sample where both have one (and a comparison keeps it).
+    pub fn columns(&self, lhs: &Column, rhs: &Column, out: &mut Column, notes: &mut Annotations) -> Result<(), Error> {
+        let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        if !lhs.histograms.is_empty() || !rhs.histograms.is_empty() || trims {
+            for step in 0..lhs.values.len() {
+                if let (Some(l), Some(r)) = (lhs.sample(step), rhs.sample(step))
+                    && let Some(sample) = self.pair(&l, &r, notes)?
+                {
+                    out.put(step, sample);
+                }
+            }
+            return Ok(());
+        }
+        let (a, b, out) = (&lhs.values, &rhs.values, &mut out.values);
+        match self.op {
+            BinaryOp::Add => zip(a, b, out, |a, b| a + b),
+            BinaryOp::Sub => zip(a, b, out, |a, b| a - b),
+            BinaryOp::Mul => zip(a, b, out, |a, b| a * b),
+            BinaryOp::Div => zip(a, b, out, |a, b| a / b),
+            _ => zip(a, b, out, |a, b| self.floats(a, b)),
+        }
+        Ok(())
+    }
+
+    /// A column and a scalar; a comparison keeps the column's samples, whichever side they are on.
+    pub fn with_scalar(
+        &self,
+        column: &mut Column,
+        scalar: &ScalarColumn,
+        scalar_left: bool,
+        notes: &mut Annotations,
+    ) -> Result<(), Error> {
+        let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        if !column.histograms.is_empty() || trims {
+            return self.samples_with_scalar(column, scalar, scalar_left, notes);
+        }
+        let filter = self.op.is_comparison() && !self.return_bool;
+        let values = &mut column.values;
+        match (self.op, scalar_left) {
+            _ if filter => each(values, scalar, |v, s| {
+                let (a, b) = if scalar_left { (s, v) } else { (v, s) };
+                if compare(self.op, a, b) { v } else { ABSENT }
+            }),
+            (BinaryOp::Add, _) => each(values, scalar, |v, s| v + s),
+            (BinaryOp::Mul, _) => each(values, scalar, |v, s| v * s),
+            (BinaryOp::Sub, false) => each(values, scalar, |v, s| v - s),
+            (BinaryOp::Div, false) => each(values, scalar, |v, s| v / s),
+            (_, false) => each(values, scalar, |v, s| self.floats(v, s)),
+            (_, true) => each(values, scalar, |v, s| self.floats(s, v)),
+        }
+        Ok(())
+    }
+
+    fn samples_with_scalar(
+        &self,
+        column: &mut Column,
+        scalar: &ScalarColumn,
+        scalar_left: bool,
+        notes: &mut Annotations,
+    ) -> Result<(), Error> {
+        let filter = self.op.is_comparison() && !self.return_bool;
+        let steps = column.values.len();
+        let before = std::mem::replace(column, Column::absent(steps));
+        for step in 0..steps {
+            let Some(sample) = before.sample(step) else { continue };
+            let s = Sample::Float(scalar.at(step));
+            let (l, r) = if scalar_left { (&s, &sample) } else { (&sample, &s) };
+            if let Some(found) = self.pair(l, r, notes)? {
+                column.put(step, if filter { sample } else { found });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn zip(a: &[f64], b: &[f64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
+    for ((a, b), out) in a.iter().zip(b).zip(out) {
+        if !is_absent(*a) && !is_absent(*b) {
+            *out = f(*a, *b);
+        }
+    }
+}
+
+#[inline(always)]
+fn each(values: &mut [f64], scalar: &ScalarColumn, f: impl Fn(f64, f64) -> f64) {
+    let present = |v: f64, s: f64| if is_absent(v) { v } else { f(v, s) };
+    match scalar {
+        ScalarColumn::Same(s) => values.iter_mut().for_each(|v| *v = present(*v, *s)),
+        ScalarColumn::Steps(steps) => values.iter_mut().zip(steps).for_each(|(v, s)| *v = present(*v, *s)),
+    }
+}

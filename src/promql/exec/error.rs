@@ -1,0 +1,60 @@
+//! Why an evaluation failed.
+//!
+//! *Invariants:* texts of [`Error::Query`] are Prometheus' own, without a position.
+//!
+//! *Not here:* parse errors (`parser`), warnings (`annotations`).
+
+use crate::error::{self, HasKind, Kind};
+
+/// Why an evaluation failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The query cannot be answered for this data (API error type `execution`).
+    #[error("{0}")]
+    Query(String),
+    /// More samples than `max_samples` would be in memory at once.
+    #[error("query processing would load too many samples into memory in query execution")]
+    TooManySamples,
+    /// More bytes than the budget would be in memory at once.
+    #[error("query needs more than its budget of {limit} bytes of memory")]
+    TooManyBytes {
+        /// The budget.
+        limit: usize,
+    },
+    /// The client went away.
+    #[error("query was canceled in expression evaluation")]
+    Cancelled,
+    /// The query took too long.
+    #[error("query timed out in expression evaluation")]
+    TimedOut,
+    /// An operation on native histograms that is not there yet.
+    #[error("native histograms are not supported by {0} yet")]
+    HistogramUnsupported(&'static str),
+    /// Storage failed.
+    #[error("expanding series: {0}")]
+    Storage(#[source] error::Error),
+}
+
+impl Error {
+    /// An error of the query itself.
+    pub fn query(text: impl Into<String>) -> Self {
+        Self::Query(text.into())
+    }
+
+    /// Two series of one vector ended up with the same labels.
+    pub fn same_labels() -> Self {
+        Self::query("vector cannot contain metrics with the same labelset")
+    }
+}
+
+impl HasKind for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Query(_) | Self::HistogramUnsupported(_) => Kind::Invalid,
+            Self::TooManySamples | Self::TooManyBytes { .. } => Kind::Limited,
+            Self::Cancelled => Kind::Cancelled,
+            Self::TimedOut => Kind::Unavailable,
+            Self::Storage(e) => e.kind(),
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! One evaluation: the nodes of a plan, in order.
+//!
+//! *Invariants:* a node's value is taken by the one node that uses it and freed with it. Streamed nodes have no value of
+//! their own: their consumer pulls their series one by one.
+//!
+//! *Not here:* what single operations compute (the modules next to this one).
+
+use super::EngineOptions;
+use super::aggregate::{Aggregation, key_labels};
+use super::binary::Elements;
+use super::call::{self, Call};
+use super::column::{Column, ScalarColumn, Series, Value, Vector};
+use super::control::{Budget, CancelToken};
+use super::error::Error;
+use super::info::info;
+use super::join::Join;
+use super::labels::{has_equal, merge_equal};
+use super::range::{self, RangeFunction};
+use super::reader::{RangeSamples, read_all};
+use super::result::RangeSeries;
+use super::select_k::{SelectK, count_values};
+use super::set::set_operation;
+use super::stage::Stage;
+use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
+use crate::model::{Columns, Labels};
+use crate::promql::annotations::Annotations;
+use crate::promql::functions::window::{ABSENT, is_absent};
+use crate::promql::functions::{math, time};
+use crate::promql::operator::AggregateOp;
+use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
+use crate::promql::signature::FunctionName;
+use crate::promql::source::SelectedSeries;
+
+/// An evaluation under way.
+pub struct Evaluation<'a> {
+    plan: &'a Plan,
+    options: EngineOptions,
+    slots: Vec<Option<Value>>,
+    sets: Vec<Option<Vec<SelectedSeries>>>,
+    budget: Budget,
+    cancel: &'a CancelToken,
+    notes: Annotations,
+    removal: NameRemoval,
+}
+
+impl<'a> Evaluation<'a> {
+    /// An evaluation over fetched series, one set per request of the plan.
+    pub fn new(
+        plan: &'a Plan,
+        options: EngineOptions,
+        sets: Vec<Option<Vec<SelectedSeries>>>,
+        budget: Budget,
+        cancel: &'a CancelToken,
+        notes: Annotations,
+    ) -> Self {
+        let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
+        let slots = (0..plan.nodes.len()).map(|_| None).collect();
+        Self { plan, options, slots, sets, budget, cancel, notes, removal }
+    }
+
+    /// Evaluates all nodes and returns the value of the root.
+    pub fn run(&mut self) -> Result<Value, Error> {
+        for i in 0..self.plan.nodes.len() {
+            if self.plan.nodes[i].streamed {
+                continue;
+            }
+            self.cancel.check()?;
+            let value = self.eval(NodeId(i as u32))?;
+            let (samples, bytes) = size(&value);
+            self.budget.hold(samples, bytes)?;
+            self.slots[i] = Some(value);
+        }
+        self.take(self.plan.root)
+    }
+
+    /// Annotations and costs.
+    pub fn into_parts(self) -> (Annotations, Budget) {
+        (self.notes, self.budget)
+    }
+
+    fn eval(&mut self, id: NodeId) -> Result<Value, Error> {
+        let plan = self.plan;
+        let node = plan.node(id);
+        let steps = node.grid.len();
+        match &node.op {
+            Op::Number(v) => Ok(Value::Scalar(ScalarColumn::Same(*v))),
+            Op::String(bytes) => Ok(Value::Text(bytes.clone())),
+            Op::Time => {
+                let seconds = node.grid.iter().map(|t| t as f64 / 1000.0);
+                Ok(Value::Scalar(ScalarColumn::Steps(seconds.collect())))
+            }
+            Op::Matrix(range) => self.matrix(range),
+            Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
+            Op::ScalarBinary { op, lhs, rhs } => {
+                let (l, r) = (self.scalar(*lhs)?, self.scalar(*rhs)?);
+                if let (ScalarColumn::Same(l), ScalarColumn::Same(r)) = (&l, &r) {
+                    return Ok(Value::Scalar(ScalarColumn::Same(math::arithmetic(*op, *l, *r))));
+                }
+                let values = (0..steps).map(|s| math::arithmetic(*op, l.at(s), r.at(s)));
+                Ok(Value::Scalar(ScalarColumn::Steps(values.collect())))
+            }
+            Op::VectorBinary { op, lhs, rhs, return_bool, matching } => {
+                let (lhs, rhs) = (self.vector(*lhs)?.series, self.vector(*rhs)?.series);
+                if op.is_set() {
+                    return Ok(Value::Vector(set_operation(*op, lhs, rhs, matching, steps)?.into()));
+                }
+                let elements = Elements { op: *op, return_bool: *return_bool, span: node.span };
+                let join = Join { elements, matching, removal: self.removal, steps };
+                Ok(Value::Vector(join.eval(lhs, rhs, &mut self.notes)?.into()))
+            }
+            Op::Aggregate { .. } => self.aggregate(id),
+            Op::Absent { input, labels } => {
+                let vector = self.vector(*input)?;
+                Ok(call::absent(&vector.series, labels, steps))
+            }
+            Op::Info { input, info: series, matchers } => {
+                let (base, series) = (self.vector(*input)?, self.vector(*series)?);
+                Ok(Value::Vector(info(base.series, &series.series, matchers, steps)?.into()))
+            }
+            Op::RangeCall { function: FunctionName::AbsentOverTime, range, .. } => {
+                let found = self.collect(id)?;
+                Ok(call::absent(&found.series, &range.absent, steps))
+            }
+            Op::Call { function, args } if node.op.streams().is_none() => self.call(*function, args, id),
+            _ => Ok(Value::Vector(self.collect(id)?)),
+        }
+    }
+
+    fn take(&mut self, id: NodeId) -> Result<Value, Error> {
+        let value = self.slots[id.0 as usize].take();
+        let value = value.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
+        let (samples, bytes) = size(&value);
+        self.budget.release(samples, bytes);
+        Ok(value)
+    }
+
+    fn vector(&mut self, id: NodeId) -> Result<Vector, Error> {
+        match self.take(id)? {
+            Value::Vector(v) => Ok(v),
+            _ => Err(Error::query("BUG: operand is not an instant vector")),
+        }
+    }
+
+    fn scalar(&mut self, id: NodeId) -> Result<ScalarColumn, Error> {
+        match self.take(id)? {
+            Value::Scalar(v) => Ok(v),
+            _ => Err(Error::query("BUG: operand is not a scalar")),
+        }
+    }
+
+    fn scalars(&mut self, ids: &[NodeId]) -> Result<Vec<ScalarColumn>, Error> {
+        ids.iter().map(|id| self.scalar(*id)).collect()
+    }
+
+    fn stored(&mut self, request: usize) -> std::vec::IntoIter<SelectedSeries> {
+        self.sets[request].take().unwrap_or_default().into_iter()
+    }
+
+    fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
+        let plan = self.plan;
+        let values = args.iter().map(|a| self.take(*a)).collect::<Result<Vec<_>, _>>()?;
+        let spans = args.iter().map(|a| plan.span(*a)).collect();
+        let node = plan.node(id);
+        let (span, grid, removal) = (node.span, node.grid, self.removal);
+        let call = Call { function, args: values, spans, span, grid, instant: plan.is_instant(), removal };
+        call.eval(&mut self.notes)
+    }
+
+    /// The pipeline that ends in a node.
+    fn pipeline(&mut self, id: NodeId) -> Result<Pipeline, Error> {
+        let plan = self.plan;
+        let (mut at, mut stages) = (id, Vec::new());
+        let leaf = loop {
+            let node = plan.node(at);
+            // A value that is there already: only the node asked for itself may be there as a stage.
+            if self.slots[at.0 as usize].is_some() {
+                break Leaf::Ready(self.vector(at)?.series.into_iter());
+            }
+            if let Some(input) = node.op.streams() {
+                stages.push(self.stage(at)?);
+                at = input;
+                continue;
+            }
+            break match &node.op {
+                Op::Select { request, windows, pick } => {
+                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick }
+                }
+                Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
+                _ => Leaf::Ready(self.vector(at)?.series.into_iter()),
+            };
+        };
+        stages.reverse();
+        let options = self.options;
+        Ok(Pipeline::new(leaf, stages, self.removal, options.use_start_timestamps, options.type_and_unit_labels))
+    }
+
+    fn range_leaf(&mut self, function: FunctionName, range: &RangeVector, params: &[NodeId]) -> Result<Leaf, Error> {
+        // `quantile_over_time` names its first argument, which is the quantile.
+        let first = params.first().filter(|_| function == FunctionName::QuantileOverTime);
+        let span = first.map_or(range.span, |p| self.plan.span(*p));
+        let params = per_step(self.scalars(params)?, range.windows.grid.len());
+        let function = Box::new(RangeFunction::new(function, range, span, params)?);
+        Ok(match range.input {
+            RangeInput::Stored(request) => Leaf::Range { series: self.stored(request), function },
+            RangeInput::Subquery(inner) => {
+                let grid = self.plan.node(inner).grid;
+                Leaf::Subquery { series: self.vector_or_scalar(inner)?.series.into_iter(), grid, function }
+            }
+        })
+    }
+
+    /// The value of a node as a vector; a scalar is a series without labels.
+    fn vector_or_scalar(&mut self, id: NodeId) -> Result<Vector, Error> {
+        let steps = self.plan.node(id).grid.len();
+        match self.take(id)? {
+            Value::Scalar(scalar) => {
+                let column = Column { values: scalar.to_vec(steps), histograms: Vec::new() };
+                Ok(vec![Series { labels: Labels::empty(), dropped: false, column }].into())
+            }
+            Value::Vector(v) => Ok(v),
+            _ => Err(Error::query("BUG: operand is neither vector nor scalar")),
+        }
+    }
+
+    fn stage(&mut self, id: NodeId) -> Result<Stage, Error> {
+        use FunctionName as F;
+        let plan = self.plan;
+        let node = plan.node(id);
+        Ok(match &node.op {
+            Op::VectorScalar { op, scalar, scalar_left, return_bool, .. } => Stage::Scalar {
+                op: *op,
+                scalar: self.scalar(*scalar)?,
+                left: *scalar_left,
+                return_bool: *return_bool,
+                span: node.span,
+            },
+            Op::Call { function, args } => {
+                let mut scalars = self.scalars(&args[1..])?.into_iter();
+                let mut next = |default: f64| scalars.next().unwrap_or(ScalarColumn::Same(default));
+                match function {
+                    F::Round => Stage::Round(next(1.0)),
+                    F::Clamp => Stage::Clamp(next(f64::NEG_INFINITY), next(f64::INFINITY)),
+                    F::ClampMin => Stage::Clamp(next(f64::NEG_INFINITY), ScalarColumn::Same(f64::INFINITY)),
+                    F::ClampMax => Stage::Clamp(ScalarColumn::Same(f64::NEG_INFINITY), next(f64::INFINITY)),
+                    F::Timestamp => Stage::StepTime(node.grid),
+                    F::StartTimestamp => Stage::Nothing,
+                    F::HistogramCount => Stage::Histogram(|h| h.count),
+                    F::HistogramSum => Stage::Histogram(|h| h.sum),
+                    F::HistogramAvg => Stage::Histogram(|h| h.sum / h.count),
+                    F::HistogramStddev | F::HistogramStdvar => {
+                        return Err(Error::HistogramUnsupported("histogram_stddev and histogram_stdvar"));
+                    }
+                    name => match math::unary(*name).or_else(|| time::calendar(*name)) {
+                        Some(f) => Stage::Math(f),
+                        None => return Err(Error::query(format!("BUG: {name:?} is no function of one sample"))),
+                    },
+                }
+            }
+            _ => Stage::Negate,
+        })
+    }
+
+    /// All series of a node that is computed series by series.
+    fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
+        let mut pipeline = self.pipeline(id)?;
+        let collides = self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide();
+        let (mut out, mut held) = (Vec::new(), (0, 0));
+        loop {
+            let mut series = Series::default();
+            if !pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+                break;
+            }
+            let (samples, bytes) = (samples(&series.column), series.column.bytes());
+            self.budget.hold(samples, bytes)?;
+            held = (held.0 + samples, held.1 + bytes);
+            out.push(series);
+        }
+        // Counted again as the value of the node.
+        self.budget.release(held.0, held.1);
+        if collides {
+            if pipeline.is_range_call() && has_equal(&out) {
+                return Err(Error::same_labels());
+            }
+            out = merge_equal(out)?;
+        }
+        Ok(out.into())
+    }
+
+    fn aggregate(&mut self, id: NodeId) -> Result<Value, Error> {
+        let plan = self.plan;
+        let node = plan.node(id);
+        let Op::Aggregate { op, input, param, grouping, without } = &node.op else {
+            return Err(Error::query("BUG: not an aggregation"));
+        };
+        let (steps, input_span) = (node.grid.len(), plan.span(*input));
+        let mut keys = key_labels(grouping, *without);
+        match (op, param) {
+            (AggregateOp::CountValues, Some(param)) => {
+                let Value::Text(label) = self.take(*param)? else {
+                    return Err(Error::query("BUG: the label of count_values is not a string"));
+                };
+                let label = label_name(&label)?;
+                if !without {
+                    let mut names = grouping.clone();
+                    names.push(label.as_str().into());
+                    keys = key_labels(&names, false);
+                }
+                let input = self.vector(*input)?;
+                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps)?.into()))
+            }
+            (op, Some(param)) => {
+                let param_span = plan.span(*param);
+                let param = &self.scalar(*param)?;
+                let instant = node.grid.start == node.grid.end;
+                let (op, keys, span) = (*op, &keys, node.span);
+                let select = SelectK { op, keys, param, param_span, input_span, span, steps, instant };
+                let input = self.vector(*input)?;
+                Ok(Value::Vector(select.eval(input.series, &mut self.notes)?))
+            }
+            (op, None) => {
+                let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
+                self.feed(*input, &mut aggregation)?;
+                Ok(Value::Vector(aggregation.finish(&mut self.notes)?.into()))
+            }
+        }
+    }
+
+    /// Feeds the series of a node to an aggregation.
+    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
+        let mut pipeline = self.pipeline(input)?;
+        let at_once = self.removal == NameRemoval::AtOnce;
+        if at_once && pipeline.drops_names() && pipeline.may_collide() {
+            // Which series become equal is known only when all of them are there.
+            let (mut all, range_call) = (Vec::new(), pipeline.is_range_call());
+            let mut series = Series::default();
+            while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+                all.push(std::mem::take(&mut series));
+            }
+            if range_call && has_equal(&all) {
+                return Err(Error::same_labels());
+            }
+            for series in merge_equal(all)? {
+                aggregation.push(&series, false, &mut self.notes)?;
+            }
+            return Ok(());
+        }
+        // Group labels are all that is left of a series: its name need not be cut out of its labels.
+        pipeline.delay_removal();
+        let mut series = Series::default();
+        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+            let nameless = at_once && series.dropped;
+            series.dropped &= !at_once;
+            aggregation.push(&series, nameless, &mut self.notes)?;
+        }
+        Ok(())
+    }
+
+    fn matrix(&mut self, range: &RangeVector) -> Result<Value, Error> {
+        let mut samples = RangeSamples::default();
+        let mut out: Vec<RangeSeries> = Vec::new();
+        match range.input {
+            RangeInput::Stored(request) => {
+                let (mut columns, mut piece) = (Columns::default(), Columns::default());
+                for mut series in self.stored(request) {
+                    self.cancel.check()?;
+                    read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
+                    self.budget.samples_read += columns.len() as u64;
+                    self.budget.hold(columns.len(), columns.heap_bytes())?;
+                    samples.take(&mut columns, false);
+                    out.push(RangeSeries { labels: series.labels, ..range::matrix(&samples, range) });
+                }
+            }
+            RangeInput::Subquery(inner) => {
+                let grid = self.plan.node(inner).grid;
+                for series in self.vector_or_scalar(inner)?.series {
+                    samples.take_steps(&series.column, grid);
+                    let labels =
+                        if series.dropped { super::labels::drop_reserved(&series.labels) } else { series.labels };
+                    out.push(RangeSeries { labels, ..range::matrix(&samples, range) });
+                }
+            }
+        }
+        out.retain(|s| !s.floats.is_empty() || !s.histograms.is_empty());
+        Ok(Value::Matrix(out))
+    }
+}
+
+/// The label `count_values` writes.
+fn label_name(bytes: &[u8]) -> Result<String, Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => {
+            let quoted: String = bytes.iter().map(|b| quoted_byte(*b)).collect();
+            Err(Error::query(format!("invalid label name \"{quoted}\"")))
+        }
+    }
+}
+
+fn quoted_byte(b: u8) -> String {
+    match b {
+        b'"' | b'\\' => format!("\\{}", b as char),
+        0x20..0x7f => (b as char).to_string(),
+        _ => format!("\\x{b:02x}"),
+    }
+}
+
+/// One step's value on all steps.
+fn repeat(value: Value, steps: usize) -> Value {
+    match value {
+        Value::Scalar(ScalarColumn::Steps(values)) => {
+            Value::Scalar(ScalarColumn::Same(values.first().copied().unwrap_or(f64::NAN)))
+        }
+        Value::Vector(mut vector) => {
+            for s in &mut vector.series {
+                let v = s.column.values.first().copied().unwrap_or(ABSENT);
+                s.column.values = vec![v; steps];
+                if let Some((_, h)) = s.column.histograms.pop() {
+                    s.column.histograms = (0..steps as u32).map(|step| (step, h.clone())).collect();
+                }
+            }
+            Value::Vector(vector)
+        }
+        other => other,
+    }
+}
+
+fn samples(column: &Column) -> usize {
+    column.values.iter().filter(|v| !is_absent(**v)).count() + column.histograms.len()
+}
+
+/// Samples and bytes of a value.
+fn size(value: &Value) -> (usize, usize) {
+    match value {
+        Value::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
+        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + samples(&s.column), b + s.column.bytes())),
+        Value::Matrix(m) => {
+            let count = |s: &RangeSeries| s.floats.len() + s.histograms.len();
+            let samples: usize = m.iter().map(count).sum();
+            (samples, 16 * samples)
+        }
+        _ => (0, 0),
+    }
+}

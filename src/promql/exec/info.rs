@@ -1,0 +1,165 @@
+//! `info`: labels of info metrics (`target_info`) put onto the series of a vector.
+//!
+//! *Invariants:* series are paired by `instance` and `job`; of several info series of one metric the one with the newest
+//! sample counts, step by step.
+//!
+//! *Not here:* which info series are selected (`plan::build`).
+
+use hashbrown::HashMap;
+
+use super::column::{Column, Series};
+use super::error::Error;
+use super::labels::{KeyIndex, KeyLabels};
+use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Matcher};
+use crate::promql::functions::window::is_absent;
+
+/// Labels that identify a target.
+const IDENTIFYING: [&str; 2] = ["instance", "job"];
+
+/// The info metric used where none is named.
+const TARGET_INFO: &str = "target_info";
+
+/// Puts labels of info series onto `base`; the values of `info` are the timestamps (seconds) of their samples.
+pub fn info(base: Vec<Series>, info: &[Series], matchers: &[Matcher], steps: usize) -> Result<Vec<Series>, Error> {
+    let (names, data): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| *m.name == *METRIC_NAME);
+    let target_info = Matcher::equal(METRIC_NAME, TARGET_INFO);
+    let names = if names.is_empty() && data.is_empty() { vec![&target_info] } else { names };
+    let is_info = |l: &Labels| !names.is_empty() && names.iter().all(|m| m.matches(l.metric()));
+    let pairing = Pairing::new(info, &data);
+    let mut out = Out { index: KeyIndex::default(), series: Vec::new(), steps };
+    for s in base {
+        if is_info(&s.labels) {
+            let n = out.number(&s.labels, s.dropped);
+            for step in 0..steps {
+                out.put(n, &s, step)?;
+            }
+            continue;
+        }
+        pairing.enrich(&s, steps, &mut out)?;
+    }
+    Ok(out.series)
+}
+
+struct Out {
+    index: KeyIndex,
+    series: Vec<Series>,
+    steps: usize,
+}
+
+impl Out {
+    fn number(&mut self, labels: &Labels, dropped: bool) -> usize {
+        let (n, new) = self.index.number(labels.canonical());
+        if new {
+            self.series.push(Series { labels: labels.clone(), dropped, column: Column::absent(self.steps) });
+        }
+        n
+    }
+
+    fn put(&mut self, n: usize, from: &Series, step: usize) -> Result<(), Error> {
+        let Some(sample) = from.column.sample(step) else { return Ok(()) };
+        if self.series[n].column.has(step) {
+            return Err(Error::same_labels());
+        }
+        self.series[n].column.put(step, sample);
+        Ok(())
+    }
+}
+
+struct Pairing<'a> {
+    info: &'a [Series],
+    data: &'a [&'a Matcher],
+    keys: KeyLabels,
+    /// By identifying labels: info series by metric name, names in order.
+    by_target: HashMap<Labels, Vec<(&'a str, Vec<usize>)>>,
+}
+
+impl<'a> Pairing<'a> {
+    fn new(info: &'a [Series], data: &'a [&'a Matcher]) -> Self {
+        let keys = KeyLabels::only(&IDENTIFYING.map(std::sync::Arc::from));
+        let mut by_target: HashMap<Labels, Vec<(&str, Vec<usize>)>> = HashMap::new();
+        for (i, s) in info.iter().enumerate() {
+            let metrics = by_target.entry(keys.of(&s.labels)).or_default();
+            match metrics.iter_mut().find(|(name, _)| *name == s.labels.metric()) {
+                Some((_, members)) => members.push(i),
+                None => metrics.push((s.labels.metric(), vec![i])),
+            }
+        }
+        Self { info, data, keys, by_target }
+    }
+
+    fn enrich(&self, base: &Series, steps: usize, out: &mut Out) -> Result<(), Error> {
+        let target = self.keys.of(&base.labels);
+        let none = Vec::new();
+        let metrics = if target.is_empty() { &none } else { self.by_target.get(&target).unwrap_or(&none) };
+        let mut known: HashMap<Vec<usize>, Option<usize>> = HashMap::new();
+        for step in (0..steps).filter(|step| base.column.has(*step)) {
+            let mut chosen = Vec::new();
+            for (_, members) in metrics {
+                chosen.extend(self.newest(members, step)?);
+            }
+            let number = match known.get(&chosen) {
+                Some(n) => *n,
+                None => {
+                    let n = self.combined(&base.labels, &chosen)?.map(|l| out.number(&l, base.dropped));
+                    known.insert(chosen, n);
+                    n
+                }
+            };
+            if let Some(n) = number {
+                out.put(n, base, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn newest(&self, members: &[usize], step: usize) -> Result<Option<usize>, Error> {
+        let mut best: Option<(f64, usize)> = None;
+        for &i in members {
+            let t = self.info[i].column.values[step];
+            if is_absent(t) {
+                continue;
+            }
+            match best {
+                Some((newest, at)) if newest == t => {
+                    let ms = (t * 1000.0).round() as i64;
+                    let (a, b) = (&self.info[at].labels, &self.info[i].labels);
+                    return Err(Error::query(format!(
+                        "found duplicate series for info metric: existing {a} @ {ms}, new {b} @ {ms}"
+                    )));
+                }
+                Some((newest, _)) if newest > t => {}
+                _ => best = Some((t, i)),
+            }
+        }
+        Ok(best.map(|(_, i)| i))
+    }
+
+    /// The base labels with those of the info series; `None` where the series is filtered out.
+    fn combined(&self, base: &Labels, chosen: &[usize]) -> Result<Option<Labels>, Error> {
+        if chosen.is_empty() {
+            let all_optional = self.data.iter().all(|m| m.matches_empty());
+            return Ok(all_optional.then(|| base.clone()));
+        }
+        let mut added = LabelsBuilder::new();
+        let mut values: HashMap<&str, &str> = HashMap::new();
+        for i in chosen {
+            for (name, value) in self.info[*i].labels.iter().filter(|(n, _)| *n != METRIC_NAME) {
+                if !self.data.is_empty() && !self.data.iter().any(|m| *m.name == *name) {
+                    continue;
+                }
+                if values.get(name).is_some_and(|v| *v != value) {
+                    return Err(Error::query(format!("conflicting label: {name}")));
+                }
+                if !base.has(name) {
+                    values.insert(name, value);
+                    added.set(name, value);
+                }
+            }
+        }
+        let mut builder = base.to_builder();
+        for (name, value) in added.build().iter() {
+            builder.set(name, value);
+        }
+        Ok(Some(builder.build()))
+    }
+}

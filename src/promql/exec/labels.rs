@@ -1,0 +1,179 @@
+//! Label sets of results: dropping of names, groups, join signatures, merging of series that became equal.
+//!
+//! *Invariants:* keys are canonical label sets, so equal keys mean equal labels and no hash can collide.
+//!
+//! *Not here:* values (`aggregate`, `join`).
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::column::Series;
+use super::error::Error;
+use crate::model::Labels;
+use crate::model::labels::{METRIC_NAME, push_canonical};
+
+/// Name of the label with a metric's declared type.
+pub const TYPE_LABEL: &str = "__type__";
+/// Name of the label with a metric's unit.
+pub const UNIT_LABEL: &str = "__unit__";
+
+/// Labels that describe the metric and are lost when its meaning changes.
+pub fn is_reserved(name: &str) -> bool {
+    matches!(name, METRIC_NAME | TYPE_LABEL | UNIT_LABEL)
+}
+
+/// A label set from pairs in order of name.
+fn rebuild<'a>(buf: &mut String, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
+    buf.clear();
+    for (name, value) in pairs {
+        push_canonical(buf, name, value);
+    }
+    Labels::from_canonical(buf).unwrap_or_default()
+}
+
+/// The label set without name, type and unit.
+pub fn drop_reserved(labels: &Labels) -> Labels {
+    if !labels.iter().any(|(n, _)| is_reserved(n)) {
+        return labels.clone();
+    }
+    rebuild(&mut String::new(), labels.iter().filter(|(n, _)| !is_reserved(n)))
+}
+
+/// The label set without the name.
+pub fn drop_name(labels: &Labels) -> Labels {
+    if !labels.has(METRIC_NAME) {
+        return labels.clone();
+    }
+    rebuild(&mut String::new(), labels.iter().filter(|(n, _)| *n != METRIC_NAME))
+}
+
+/// Which labels make up a group or a signature.
+#[derive(Debug, Clone)]
+pub struct KeyLabels {
+    /// Sorted.
+    names: Vec<Arc<str>>,
+    /// The labels named, rather than all others.
+    only: bool,
+}
+
+impl KeyLabels {
+    /// The labels named (`by`, `on`).
+    pub fn only(names: &[Arc<str>]) -> Self {
+        let mut names = names.to_vec();
+        names.sort();
+        Self { names, only: true }
+    }
+
+    /// All labels but the name and those named (`without`, `ignoring`).
+    pub fn all_but(names: &[Arc<str>]) -> Self {
+        let mut names = names.to_vec();
+        names.push(Arc::from(METRIC_NAME));
+        names.sort();
+        Self { names, only: false }
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        self.names.binary_search_by(|n| (**n).cmp(name)).is_ok() == self.only
+    }
+
+    /// Writes the canonical form of the key of `labels`; `nameless` takes name, type and unit for absent.
+    pub fn write(&self, buf: &mut String, labels: &Labels, nameless: bool) {
+        buf.clear();
+        if self.only && self.names.is_empty() {
+            return;
+        }
+        for (name, value) in labels.iter() {
+            if self.keeps(name) && !(nameless && is_reserved(name)) {
+                push_canonical(buf, name, value);
+            }
+        }
+    }
+
+    /// The key of `labels` as a label set.
+    pub fn of(&self, labels: &Labels) -> Labels {
+        let mut buf = String::new();
+        self.write(&mut buf, labels, false);
+        Labels::from_canonical(&buf).unwrap_or_default()
+    }
+}
+
+/// Numbers keys in order of their first appearance.
+#[derive(Debug, Default)]
+pub struct KeyIndex {
+    numbers: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
+}
+
+impl KeyIndex {
+    /// The number of a key and whether it is new.
+    pub fn number(&mut self, key: &str) -> (usize, bool) {
+        if let Some(n) = self.numbers.get(key) {
+            return (*n as usize, false);
+        }
+        let n = self.numbers.len();
+        self.numbers.insert(Box::from(key), n as u32);
+        (n, true)
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+/// Merges series of equal labels where they have no step in common, and fails where they have.
+pub fn merge_equal(series: Vec<Series>) -> Result<Vec<Series>, Error> {
+    if series.len() < 2 {
+        return Ok(series);
+    }
+    let mut index = KeyIndex::default();
+    let mut out: Vec<Series> = Vec::with_capacity(series.len());
+    for s in series {
+        let (n, new) = index.number(s.labels.canonical());
+        if new {
+            out.push(s);
+        } else if !out[n].column.merge(&s.column) {
+            return Err(Error::same_labels());
+        }
+    }
+    Ok(out)
+}
+
+/// Whether two series have the same labels.
+pub fn has_equal(series: &[Series]) -> bool {
+    let mut index = KeyIndex::default();
+    series.iter().any(|s| !index.number(s.labels.canonical()).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::column::Column;
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied())
+    }
+
+    #[test]
+    fn keys_keep_or_leave_out_labels() {
+        let all = labels(&[("__name__", "m"), ("a", "1"), ("b", "2")]);
+        let names = [Arc::from("b")];
+        assert_eq!(KeyLabels::only(&names).of(&all), labels(&[("b", "2")]));
+        assert_eq!(KeyLabels::all_but(&names).of(&all), labels(&[("a", "1")]));
+        assert_eq!(KeyLabels::only(&[]).of(&all), Labels::empty());
+        assert_eq!(drop_reserved(&all), labels(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn merges_what_does_not_overlap() {
+        let series = |values: [f64; 2]| Series {
+            labels: Labels::empty(),
+            dropped: false,
+            column: Column { values: values.to_vec(), histograms: Vec::new() },
+        };
+        let absent = Column::absent(1).values[0];
+        let merged = merge_equal(vec![series([1.0, absent]), series([absent, 2.0])]).unwrap();
+        assert_eq!(merged, [series([1.0, 2.0])]);
+        assert!(merge_equal(vec![series([1.0, absent]), series([2.0, absent])]).is_err());
+    }
+}

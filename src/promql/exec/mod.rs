@@ -1,0 +1,157 @@
+//! Evaluation of plans: columns in, columns out.
+//!
+//! *Invariants:* samples are fetched before evaluation begins; evaluation is plain computation without waiting. Nodes are
+//! evaluated in the order of the plan, so no query is deep enough to exhaust the stack. Names are removed either by
+//! each operation or at the end of the query, the same way everywhere.
+//!
+//! *Not here:* parsing, planning, who asks and how long it may take (`query`).
+
+pub mod aggregate;
+pub mod binary;
+pub mod call;
+pub mod classic;
+pub mod column;
+pub mod control;
+pub mod error;
+pub mod evaluate;
+pub mod info;
+pub mod join;
+pub mod labels;
+pub mod range;
+pub mod range_histogram;
+pub mod reader;
+pub mod result;
+pub mod select;
+pub mod select_k;
+pub mod set;
+pub mod stage;
+pub mod stream;
+
+use super::annotations::Annotations;
+use super::ast::Ast;
+use super::plan::{self, Plan, PlanOptions};
+use super::source::{SeriesSet, Source};
+use crate::model::StepGrid;
+use control::{Budget, CancelToken, Limits};
+use error::Error;
+use evaluate::Evaluation;
+use result::{QueryResult, QueryStats};
+
+/// How queries are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// How old the newest sample of a series may be to count as present, milliseconds.
+    pub lookback: i64,
+    /// Step of subqueries that name none, milliseconds.
+    pub subquery_step: i64,
+    /// What one query may hold.
+    pub limits: Limits,
+    /// Metric names are removed at the end of the query (`promql-delayed-name-removal`).
+    pub delayed_name_removal: bool,
+    /// Start timestamps tell counter resets (`use-start-timestamps`).
+    pub use_start_timestamps: bool,
+    /// `__type__` tells counters from gauges (`type-and-unit-labels`).
+    pub type_and_unit_labels: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            lookback: 5 * 60_000,
+            subquery_step: 60_000,
+            limits: Limits::default(),
+            delayed_name_removal: false,
+            use_start_timestamps: false,
+            type_and_unit_labels: false,
+        }
+    }
+}
+
+/// When a query is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// Once, at a time in milliseconds.
+    Instant(i64),
+    /// On each step.
+    Range(StepGrid),
+}
+
+impl Times {
+    /// The steps.
+    pub fn grid(self) -> StepGrid {
+        match self {
+            Self::Instant(t) => StepGrid::instant(t),
+            Self::Range(grid) => grid,
+        }
+    }
+}
+
+/// Evaluates queries.
+#[derive(Debug, Clone, Default)]
+pub struct Engine {
+    options: EngineOptions,
+}
+
+impl Engine {
+    /// An engine.
+    pub fn new(options: EngineOptions) -> Self {
+        Self { options }
+    }
+
+    /// Plans a checked tree.
+    pub fn plan(&self, ast: &Ast, times: Times) -> Plan {
+        let options = PlanOptions { lookback: self.options.lookback, subquery_step: self.options.subquery_step };
+        plan::build(ast, times.grid(), options)
+    }
+
+    /// Fetches what a plan needs, one set per request.
+    pub async fn fetch(&self, source: &dyn Source, plan: &Plan, cancel: &CancelToken) -> Result<Vec<SeriesSet>, Error> {
+        let selects = plan.requests.iter().map(|request| async move {
+            cancel.check()?;
+            if request.range.is_empty() {
+                return Ok(SeriesSet::default());
+            }
+            source.select(request).await.map_err(Error::Storage)
+        });
+        futures::future::try_join_all(selects).await
+    }
+
+    /// Evaluates a plan over what was fetched for it. Takes as long as it takes: call it where that may be.
+    pub fn evaluate(
+        &self,
+        plan: &Plan,
+        fetched: Vec<SeriesSet>,
+        times: Times,
+        cancel: &CancelToken,
+    ) -> Result<QueryResult, Error> {
+        let mut annotations = Annotations::default();
+        let mut series_read = 0;
+        let mut sets = Vec::with_capacity(fetched.len());
+        for set in fetched {
+            set.warnings.into_iter().for_each(|w| annotations.storage_warning(w));
+            series_read += set.series.len() as u64;
+            sets.push(Some(set.series));
+        }
+        let mut evaluation =
+            Evaluation::new(plan, self.options, sets, Budget::new(self.options.limits), cancel, annotations);
+        let value = evaluation.run()?;
+        let (annotations, budget) = evaluation.into_parts();
+        let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)))?;
+        let stats =
+            QueryStats { samples_read: budget.samples_read, peak_samples: budget.peak_samples as u64, series_read };
+        Ok(QueryResult { value, annotations, stats })
+    }
+
+    /// Plans, fetches and evaluates.
+    pub async fn query(
+        &self,
+        source: &dyn Source,
+        ast: &Ast,
+        times: Times,
+        cancel: &CancelToken,
+    ) -> Result<QueryResult, Error> {
+        let plan = self.plan(ast, times);
+        let fetched = self.fetch(source, &plan, cancel).await?;
+        self.evaluate(&plan, fetched, times, cancel)
+    }
+}

@@ -1,0 +1,133 @@
+//! Decoded samples of one stored series, or of one series of a subquery.
+//!
+//! *Invariants:* buffers are reused from series to series. [`RangeSamples`] holds no stale markers.
+//!
+//! *Not here:* packed samples (`chunk`, behind the source's cursors).
+
+use std::sync::Arc;
+
+use super::column::{Column, Sample};
+use super::error::Error;
+use crate::model::{Columns, Histogram, StepGrid, is_stale};
+use crate::promql::functions::window::Points;
+use crate::promql::source::SampleCursor;
+
+/// Reads everything a cursor has into `out`.
+pub fn read_all(cursor: &mut dyn SampleCursor, out: &mut Columns, piece: &mut Columns) -> Result<(), Error> {
+    out.clear();
+    // The first piece is often the only one: it needs no copy.
+    if !cursor.next(out).map_err(Error::Storage)? {
+        out.clear();
+        return Ok(());
+    }
+    while cursor.next(piece).map_err(Error::Storage)? {
+        append(out, piece);
+    }
+    Ok(())
+}
+
+fn append(out: &mut Columns, piece: &Columns) {
+    let base = out.len();
+    out.timestamps.extend_from_slice(&piece.timestamps);
+    out.values.extend_from_slice(&piece.values);
+    out.histograms.extend(piece.histograms.iter().map(|(i, h)| (base as u32 + i, Arc::clone(h))));
+    if !piece.starts.is_empty() || !out.starts.is_empty() {
+        out.starts.resize(base, 0);
+        out.starts.extend_from_slice(&piece.starts);
+        out.starts.resize(out.timestamps.len(), 0);
+    }
+}
+
+/// Samples for windows: floats and histograms apart, stale markers gone.
+#[derive(Debug, Default)]
+pub struct RangeSamples {
+    /// Timestamps of floats.
+    pub ts: Vec<i64>,
+    /// Floats.
+    pub vs: Vec<f64>,
+    /// Start timestamps of floats, or empty.
+    pub starts: Vec<i64>,
+    /// Timestamps of histograms.
+    pub histogram_ts: Vec<i64>,
+    /// Histograms.
+    pub histograms: Vec<Arc<Histogram>>,
+}
+
+impl RangeSamples {
+    /// The floats.
+    pub fn points(&self) -> Points<'_> {
+        Points { ts: &self.ts, vs: &self.vs, starts: &self.starts }
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.ts.len() + self.histogram_ts.len()
+    }
+
+    fn clear(&mut self) {
+        self.ts.clear();
+        self.vs.clear();
+        self.starts.clear();
+        self.histogram_ts.clear();
+        self.histograms.clear();
+    }
+
+    /// Takes the samples of a stored series; `with_starts` keeps start timestamps. `columns` is left in any state.
+    pub fn take(&mut self, columns: &mut Columns, with_starts: bool) {
+        self.clear();
+        let plain = columns.histograms.is_empty() && !columns.values.iter().any(|v| is_stale(*v));
+        if plain {
+            std::mem::swap(&mut self.ts, &mut columns.timestamps);
+            std::mem::swap(&mut self.vs, &mut columns.values);
+            if with_starts {
+                std::mem::swap(&mut self.starts, &mut columns.starts);
+            }
+            return;
+        }
+        let keep_starts = with_starts && !columns.starts.is_empty();
+        let mut histograms = columns.histograms.drain(..).peekable();
+        for (i, (&t, &v)) in columns.timestamps.iter().zip(&columns.values).enumerate() {
+            let histogram = histograms.next_if(|(at, _)| *at as usize == i);
+            if is_stale(v) {
+                continue;
+            }
+            if let Some((_, h)) = histogram {
+                self.histogram_ts.push(t);
+                self.histograms.push(h);
+                continue;
+            }
+            self.ts.push(t);
+            self.vs.push(v);
+            if keep_starts {
+                self.starts.push(columns.starts[i]);
+            }
+        }
+    }
+
+    /// Takes the samples of a subquery's series.
+    pub fn take_steps(&mut self, column: &Column, grid: StepGrid) {
+        self.clear();
+        for step in 0..column.values.len() {
+            match column.sample(step) {
+                Some(Sample::Float(v)) => {
+                    self.ts.push(grid.at(step));
+                    self.vs.push(v);
+                }
+                Some(Sample::Histogram(h)) => {
+                    self.histogram_ts.push(grid.at(step));
+                    self.histograms.push(without_reset_hint(h));
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Inner steps may skip samples or see one twice, so what a hint says of the previous sample does not hold any more.
+fn without_reset_hint(h: Arc<Histogram>) -> Arc<Histogram> {
+    use crate::model::ResetHint;
+    if matches!(h.reset_hint, ResetHint::Unknown | ResetHint::Gauge) {
+        return h;
+    }
+    Arc::new(Histogram { reset_hint: ResetHint::Unknown, ..(*h).clone() })
+}

@@ -1,0 +1,127 @@
+//! Answers as callers get them.
+//!
+//! *Invariants:* series of a matrix are sorted by labels and have at least one sample; those of an instant vector keep
+//! the order the query asked for, and are sorted by labels where it asked for none.
+//!
+//! *Not here:* JSON (`api`), merging of partial answers (`query::merge`).
+
+use std::sync::Arc;
+
+use super::column::{Column, Sample, ScalarColumn, Series, Value};
+use super::error::Error;
+use super::labels::{drop_reserved, has_equal, merge_equal};
+use crate::model::{Histogram, Labels, StepGrid};
+use crate::promql::annotations::Annotations;
+use crate::promql::functions::window::is_absent;
+
+/// A series of a range vector or of a range query's answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RangeSeries {
+    /// Labels.
+    pub labels: Labels,
+    /// Timestamps (ms) and values.
+    pub floats: Vec<(i64, f64)>,
+    /// Timestamps (ms) and native histograms.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
+}
+
+/// A sample of an instant query's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstantSample {
+    /// Labels.
+    pub labels: Labels,
+    /// Timestamp, milliseconds.
+    pub t: i64,
+    /// Float or histogram.
+    pub sample: Sample,
+}
+
+/// The value of a query.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryValue {
+    /// A number at a time (milliseconds).
+    Scalar(i64, f64),
+    /// A string at a time, not necessarily UTF-8.
+    String(i64, Box<[u8]>),
+    /// An instant vector.
+    Vector(Vec<InstantSample>),
+    /// A range vector, or the answer of a range query.
+    Matrix(Vec<RangeSeries>),
+}
+
+/// What a query cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Samples read from storage.
+    pub samples_read: u64,
+    /// Most samples held at once.
+    pub peak_samples: u64,
+    /// Series read from storage.
+    pub series_read: u64,
+}
+
+/// The answer of a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryResult {
+    /// Its value.
+    pub value: QueryValue,
+    /// Warnings and infos.
+    pub annotations: Annotations,
+    /// What it cost.
+    pub stats: QueryStats,
+}
+
+/// The value of a plan's root as callers get it.
+pub(super) fn finish(value: Value, grid: StepGrid, instant: bool) -> Result<QueryValue, Error> {
+    match value {
+        Value::Text(text) => Ok(QueryValue::String(grid.start, text)),
+        Value::Matrix(mut series) => {
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            Ok(QueryValue::Matrix(series))
+        }
+        Value::Scalar(column) if instant => Ok(QueryValue::Scalar(grid.start, column.at(0))),
+        Value::Scalar(column) => Ok(QueryValue::Matrix(vec![scalar_series(&column, grid)])),
+        Value::Vector(vector) => {
+            let mut series = remove_names(vector.series);
+            if instant {
+                if has_equal(&series) {
+                    return Err(Error::same_labels());
+                }
+                if !vector.ordered {
+                    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                }
+                return Ok(QueryValue::Vector(
+                    series.into_iter().filter_map(|s| instant_sample(s, grid.start)).collect(),
+                ));
+            }
+            series = merge_equal(series)?;
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            let matrix = series.into_iter().map(|s| range_series(s, grid));
+            Ok(QueryValue::Matrix(matrix.filter(|s| !s.floats.is_empty() || !s.histograms.is_empty()).collect()))
+        }
+    }
+}
+
+fn remove_names(mut series: Vec<Series>) -> Vec<Series> {
+    for s in series.iter_mut().filter(|s| s.dropped) {
+        s.labels = drop_reserved(&s.labels);
+    }
+    series
+}
+
+fn scalar_series(column: &ScalarColumn, grid: StepGrid) -> RangeSeries {
+    let floats = grid.iter().enumerate().map(|(i, t)| (t, column.at(i))).collect();
+    RangeSeries { labels: Labels::empty(), floats, histograms: Vec::new() }
+}
+
+fn instant_sample(series: Series, t: i64) -> Option<InstantSample> {
+    let sample = series.column.sample(0)?;
+    Some(InstantSample { labels: series.labels, t, sample })
+}
+
+fn range_series(series: Series, grid: StepGrid) -> RangeSeries {
+    let Column { values, histograms } = series.column;
+    let floats = values.iter().enumerate().filter(|(_, v)| !is_absent(**v)).map(|(i, v)| (grid.at(i), *v)).collect();
+    let histograms = histograms.into_iter().map(|(i, h)| (grid.at(i as usize), h)).collect();
+    RangeSeries { labels: series.labels, floats, histograms }
+}

@@ -1,0 +1,251 @@
+//! Series by series: a selector, what is done to each of its samples, and whoever takes the outcome.
+//!
+//! *Invariants:* what is computed for one series depends on that series (and on scalars) alone, so series can be
+//! computed in any order or at once; they are handed on in the order of the leaf.
+//!
+//! *Not here:* operations that need several series (`aggregate`, `join`, `call`).
+
+use super::column::{Column, ScalarColumn, Series};
+use super::control::{Budget, CancelToken};
+use super::error::Error;
+use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved};
+use super::range::RangeFunction;
+use super::reader::{RangeSamples, read_all};
+use super::select::select;
+use super::stage::Stage;
+use crate::model::{Columns, StepGrid};
+use crate::promql::annotations::Annotations;
+use crate::promql::functions::window::{Windows, is_absent};
+use crate::promql::plan::Pick;
+use crate::promql::signature::FunctionName;
+use crate::promql::source::SelectedSeries;
+
+/// Where series come from.
+pub enum Leaf {
+    /// An instant vector selector.
+    Select {
+        /// Stored series.
+        series: std::vec::IntoIter<SelectedSeries>,
+        /// Steps and lookback.
+        windows: Windows,
+        /// What is taken of a sample.
+        pick: Pick,
+    },
+    /// A function of stored series.
+    Range {
+        /// Stored series.
+        series: std::vec::IntoIter<SelectedSeries>,
+        /// The function.
+        function: Box<RangeFunction>,
+    },
+    /// A function of a subquery.
+    Subquery {
+        /// Series of the inner expression.
+        series: std::vec::IntoIter<Series>,
+        /// Inner steps.
+        grid: StepGrid,
+        /// The function.
+        function: Box<RangeFunction>,
+    },
+    /// Series that are there already.
+    Ready(std::vec::IntoIter<Series>),
+}
+
+/// How names are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameRemoval {
+    /// By each operation.
+    AtOnce,
+    /// At the end of the query.
+    Delayed,
+}
+
+/// A leaf and the stages behind it.
+pub struct Pipeline {
+    leaf: Leaf,
+    /// From the leaf outwards.
+    stages: Vec<Stage>,
+    removal: NameRemoval,
+    with_starts: bool,
+    type_labels: bool,
+    columns: Columns,
+    piece: Columns,
+    samples: RangeSamples,
+    last_metric: String,
+}
+
+impl Pipeline {
+    /// A pipeline; `stages` from the leaf outwards.
+    pub fn new(leaf: Leaf, stages: Vec<Stage>, removal: NameRemoval, with_starts: bool, type_labels: bool) -> Self {
+        Self {
+            leaf,
+            stages,
+            removal,
+            with_starts,
+            type_labels,
+            columns: Columns::default(),
+            piece: Columns::default(),
+            samples: RangeSamples::default(),
+            last_metric: String::new(),
+        }
+    }
+
+    /// Leaves names in place, marking series that lost theirs.
+    pub fn delay_removal(&mut self) {
+        self.removal = NameRemoval::Delayed;
+    }
+
+    /// Whether series can lose their names on the way.
+    pub fn drops_names(&self) -> bool {
+        self.stages.iter().any(Stage::drops_name) || self.leaf_drops_names()
+    }
+
+    fn leaf_drops_names(&self) -> bool {
+        match &self.leaf {
+            Leaf::Range { function, .. } | Leaf::Subquery { function, .. } => {
+                !matches!(function.function, FunctionName::LastOverTime | FunctionName::FirstOverTime)
+            }
+            Leaf::Select { pick, .. } => matches!(pick, Pick::Timestamp | Pick::StartTimestamp),
+            Leaf::Ready(_) => false,
+        }
+    }
+
+    /// Whether two series of the leaf become equal when their names are gone. Series of a leaf differ, so they do only
+    /// if they differ in reserved labels; one metric name and no type or unit labels rule that out cheaply.
+    pub fn may_collide(&self) -> bool {
+        fn any<'a>(mut labels: impl Iterator<Item = &'a crate::model::Labels>) -> bool {
+            let Some(first) = labels.next() else { return false };
+            let metadata = |l: &crate::model::Labels| l.has(TYPE_LABEL) || l.has(UNIT_LABEL);
+            metadata(first) || labels.any(|l| l.metric() != first.metric() || metadata(l))
+        }
+        match &self.leaf {
+            Leaf::Select { series, .. } | Leaf::Range { series, .. } => {
+                any(series.as_slice().iter().map(|s| &s.labels))
+            }
+            Leaf::Subquery { series, .. } | Leaf::Ready(series) => any(series.as_slice().iter().map(|s| &s.labels)),
+        }
+    }
+
+    /// Whether the leaf is a function of a range vector.
+    pub fn is_range_call(&self) -> bool {
+        matches!(self.leaf, Leaf::Range { .. } | Leaf::Subquery { .. })
+    }
+
+    /// Computes the next series that has a sample into `out`; `false` when there are none left.
+    pub fn next(
+        &mut self,
+        out: &mut Series,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+        cancel: &CancelToken,
+    ) -> Result<bool, Error> {
+        loop {
+            cancel.check()?;
+            if !self.next_of_leaf(out, notes, budget)? {
+                return Ok(false);
+            }
+            if out.column.is_empty() {
+                continue;
+            }
+            for stage in &self.stages {
+                stage.apply(out, notes)?;
+                if stage.drops_name() {
+                    remove_name(out, self.removal, stage.keeps_metadata());
+                }
+            }
+            if self.stages.is_empty() || !out.column.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn next_of_leaf(&mut self, out: &mut Series, notes: &mut Annotations, budget: &mut Budget) -> Result<bool, Error> {
+        let drops = self.leaf_drops_names();
+        match &mut self.leaf {
+            Leaf::Ready(series) => {
+                let Some(next) = series.next() else { return Ok(false) };
+                *out = next;
+                return Ok(true);
+            }
+            Leaf::Select { series, windows, pick } => {
+                let Some(mut next) = series.next() else { return Ok(false) };
+                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
+                count_read(&self.columns, budget)?;
+                (out.labels, out.dropped) = (next.labels, false);
+                select(&self.columns, windows, *pick, &mut out.column)?;
+            }
+            Leaf::Range { series, function } => {
+                let Some(mut next) = series.next() else { return Ok(false) };
+                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
+                count_read(&self.columns, budget)?;
+                self.samples.take(&mut self.columns, self.with_starts);
+                (out.labels, out.dropped) = (next.labels, false);
+                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
+            }
+            Leaf::Subquery { series, grid, function } => {
+                let Some(next) = series.next() else { return Ok(false) };
+                self.samples.take_steps(&next.column, *grid);
+                (out.labels, out.dropped) = (next.labels, next.dropped);
+                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
+            }
+        }
+        if drops {
+            remove_name(out, self.removal, false);
+        }
+        Ok(true)
+    }
+}
+
+/// Samples of one series count while it is computed; nothing of it stays.
+fn count_read(columns: &Columns, budget: &mut Budget) -> Result<(), Error> {
+    budget.samples_read += columns.len() as u64;
+    let (samples, bytes) = (columns.len(), columns.heap_bytes());
+    budget.hold(samples, bytes)?;
+    budget.release(samples, bytes);
+    Ok(())
+}
+
+fn remove_name(series: &mut Series, removal: NameRemoval, keep_metadata: bool) {
+    match removal {
+        NameRemoval::Delayed => series.dropped = true,
+        NameRemoval::AtOnce if keep_metadata => series.labels = drop_name(&series.labels),
+        NameRemoval::AtOnce => series.labels = drop_reserved(&series.labels),
+    }
+}
+
+/// Hints at metrics that do not look like counters.
+fn note_gauges(
+    function: &RangeFunction,
+    series: &Series,
+    last: &mut String,
+    type_labels: bool,
+    notes: &mut Annotations,
+) {
+    if !matches!(function.function, FunctionName::Rate | FunctionName::Increase) {
+        return;
+    }
+    let metric = series.labels.metric();
+    let counter_name = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix));
+    let has_floats = |c: &Column| c.values.iter().any(|v| !is_absent(*v));
+    if metric.is_empty() || (!type_labels && (counter_name || *last == metric)) || !has_floats(&series.column) {
+        return;
+    }
+    if !type_labels {
+        metric.clone_into(last);
+        let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
+        notes.info(function.span, format!("{text} {metric:?}"));
+        return;
+    }
+    let declared = series.labels.get(TYPE_LABEL);
+    if declared != "counter" && declared != "histogram" {
+        let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
+        notes.info(function.span, format!("{text}, got {declared:?}: {metric:?}"));
+    }
+}
+
+/// The scalar arguments of a function, one value per step each.
+pub fn per_step(params: Vec<ScalarColumn>, steps: usize) -> Vec<Vec<f64>> {
+    params.into_iter().map(|p| p.to_vec(steps)).collect()
+}
