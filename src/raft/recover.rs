@@ -3,6 +3,8 @@
 //! *Invariants:* only the last segment may end in a torn group commit, which is cut; any other frame that does not verify
 //! is [`RaftError::Corrupt`], never skipped. A bad frame followed by a later group commit was durable once (a commit is
 //! written only after the one before was synced), so that is damage too, even in the last segment.
+//!
+//! *Not here:* writing (`writer`), the bytes of a frame (`frame`).
 
 use std::collections::HashMap;
 use std::collections::hash_map;

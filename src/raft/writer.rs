@@ -3,6 +3,8 @@
 //! *Invariants:* operations reach the log in the order they were queued; each is answered only after a successful sync of
 //! everything up to it. The first failed write or sync is final: everything after it fails too. Every segment begins with
 //! a checkpoint of all groups, so that only entries pin older segments; a segment goes when nothing points into it.
+//!
+//! *Not here:* reading back (`log`), recovery (`recover`), the bytes of a frame (`frame`).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

@@ -2,6 +2,8 @@
 //!
 //! *Invariants:* equal seeds and equal operations give equal outcomes. At a crash each unsynced write is lost, kept or
 //! torn at arbitrary bytes, in any order; each unsynced name change is lost or kept. What was synced is never touched.
+//!
+//! *Not here:* the machine's disk (`env::disk`), crash points of the process (`env::crash`).
 
 use std::collections::BTreeMap;
 use std::io;
