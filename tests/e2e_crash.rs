@@ -1,5 +1,7 @@
 //! kill -9 at any moment: what was acknowledged is there after the restart, and nothing is there twice.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod source;
 mod support;
 

@@ -4,6 +4,8 @@
 //! stopped and started again without anything to scrape, so that both hold the same samples for good, and both are asked
 //! at the same moments.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::http::{Api, sorted};
 use support::node::Setup;
+use support::prometheus::RemoteWrite;
 use support::{now_ms, prometheus, until};
 
 /// How equal two numbers must be.
@@ -72,10 +75,23 @@ struct Moment {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_what_prometheus_answers() {
+    answers_alike(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_what_prometheus_answers_when_sent_by_remote_write_2() {
+    match prometheus::newest_remote_write() {
+        Some(2) => answers_alike(2).await,
+        Some(_) => println!("skipped, this Prometheus is too old to send remote write 2.0"),
+        None => {}
+    }
+}
+
+async fn answers_alike(version: u32) {
     let dir = tempfile::tempdir().unwrap();
     let Some((_exporter, target)) = prometheus::node_exporter(dir.path()).await else { return };
     let node = Setup::new(dir.path()).start().await;
-    let write = format!("{}/api/v1/write", node.api.url);
+    let write = RemoteWrite { url: format!("{}/api/v1/write", node.api.url), version };
     let Some(mut scraper) = prometheus::start(dir.path(), std::slice::from_ref(&target), Some(&write)).await else {
         return;
     };

@@ -1,5 +1,7 @@
 //! History is an open table: DuckDB and deltalake read what PromQL reads, from a directory and from S3.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod support;
 
 use std::collections::BTreeMap;

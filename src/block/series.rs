@@ -10,6 +10,7 @@ use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use hashbrown::HashMap;
 use parquet::errors::Result;
 
 use super::encoding;
@@ -31,14 +32,25 @@ pub(crate) struct SeriesRow {
     pub(crate) max_ts: i64,
 }
 
-/// The file of all series of a block.
+/// Promoted labels by name.
+type Promoted<'a> = HashMap<&'a str, usize>;
+
+/// The file of all series of a block. Promoted labels that no series has get no column: it would read as null anyway.
 pub(crate) fn encode(rows: &[SeriesRow], block: &str, promoted: &[Arc<str>], level: i32) -> Result<Vec<u8>> {
-    let schema = Arc::new(file_schema(Kind::Series, promoted));
+    let all: Promoted<'_> = promoted.iter().enumerate().map(|(i, name)| (&**name, i)).collect();
+    let mut used = vec![false; promoted.len()];
+    for at in rows.iter().flat_map(|r| r.labels.iter()).filter_map(|(name, _)| all.get(name)) {
+        used[*at] = true;
+    }
+    let names: Vec<Arc<str>> =
+        promoted.iter().zip(&used).filter(|(_, used)| **used).map(|(n, _)| Arc::clone(n)).collect();
+    let promoted: Promoted<'_> = names.iter().enumerate().map(|(i, name)| (&**name, i)).collect();
+    let schema = Arc::new(file_schema(Kind::Series, &names));
     let mut file = encoding::new_arrow_file(&schema, encoding::properties(Kind::Series, level)?)?;
     let mut first = 0;
     for group in rows.chunks(ROW_GROUP_ROWS) {
         for batch in group.chunks(BATCH_ROWS) {
-            file.write(&RecordBatch::try_new(Arc::clone(&schema), columns(batch, first, block, promoted))?)?;
+            file.write(&RecordBatch::try_new(Arc::clone(&schema), columns(batch, first, block, &promoted))?)?;
             first += batch.len();
         }
         file.flush()?;
@@ -46,11 +58,19 @@ pub(crate) fn encode(rows: &[SeriesRow], block: &str, promoted: &[Arc<str>], lev
     file.into_inner()
 }
 
-fn columns(rows: &[SeriesRow], first: usize, block: &str, promoted: &[Arc<str>]) -> Vec<ArrayRef> {
+fn columns(rows: &[SeriesRow], first: usize, block: &str, promoted: &Promoted<'_>) -> Vec<ArrayRef> {
     let ids = first as i32..(first + rows.len()) as i32;
     let times = |of: fn(&SeriesRow) -> i64| {
         TimestampMillisecondArray::from_iter_values(rows.iter().map(of)).with_timezone("UTC")
     };
+    let mut values: Vec<Vec<Option<&str>>> = vec![vec![None; rows.len()]; promoted.len()];
+    for (i, row) in rows.iter().enumerate() {
+        for (name, value) in row.labels.iter() {
+            if let Some(at) = promoted.get(name) {
+                values[*at][i] = Some(value);
+            }
+        }
+    }
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|_| block))),
         Arc::new(Int32Array::from_iter_values(ids)),
@@ -59,11 +79,8 @@ fn columns(rows: &[SeriesRow], first: usize, block: &str, promoted: &[Arc<str>])
         Arc::new(times(|r| r.max_ts)),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.labels.metric()))),
     ];
-    for name in promoted {
-        let values = rows.iter().map(|r| Some(r.labels.get(name)).filter(|v| !v.is_empty()));
-        columns.push(Arc::new(StringArray::from_iter(values)));
-    }
-    let in_map = |name: &str| name != METRIC_NAME && !promoted.iter().any(|p| **p == *name);
+    columns.extend(values.into_iter().map(|v| Arc::new(StringArray::from(v)) as ArrayRef));
+    let in_map = |name: &str| name != METRIC_NAME && !promoted.contains_key(name);
     columns.push(label_map(rows.iter().map(|r| r.labels.iter().filter(|(name, _)| in_map(name)))));
     columns
 }

@@ -20,7 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   metrolith serve                                       a node with everything in ./data, on http://127.0.0.1:9009
   metrolith query 'up'                                  ask it
-  metrolith query --start -1h --format plot 'rate(metrolith_samples_written_total[5m])'
+  metrolith query --start -1h --format plot 'rate(metrolith_written_samples_total[5m])'
 
 Point a Prometheus at it:
   remote_write:

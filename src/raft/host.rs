@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::InitializeError;
 use openraft::{Config, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -315,7 +316,7 @@ impl Host {
     }
 }
 
-/// openraft's settings. The traps behind them are in `docs/decisions`.
+/// openraft's settings.
 fn raft_config(options: &HostOptions) -> Result<Config, RaftError> {
     let config = Config {
         cluster_name: "metrolith".into(),
@@ -347,7 +348,11 @@ async fn wake(group: &Group, members: Option<BTreeMap<u64, Peer>>) -> Result<(),
         Some(members) if !initialized => {
             let alone = members.len() == 1;
             // Begins an election by itself.
-            raft.initialize(members).await.map_err(|e| failed(&e))?;
+            match raft.initialize(members).await {
+                // Another of the first replicas was quicker: its entries are here already.
+                Ok(()) | Err(openraft::errors::RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(e) => return Err(failed(&e)),
+            }
             alone
         }
         _ => {

@@ -1,5 +1,8 @@
 //! What tests share: builders, an in-memory source, the PromQL script runner.
 
+pub mod memory_source;
+pub mod script;
+
 use std::path::PathBuf;
 
 /// The directory of corpora and recorded data that are not part of the project: `METROLITH_SHARED`, by default

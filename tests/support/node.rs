@@ -27,6 +27,12 @@ impl Setup {
         Self { dir: dir.to_owned(), flags, env: Vec::new(), port: free_port() }
     }
 
+    /// A node that ingests its own metrics, often.
+    pub fn watching_itself(dir: &Path) -> Self {
+        let flags = ["--self-monitoring-interval", "1s"].map(str::to_owned).to_vec();
+        Self { flags, ..Self::new(dir) }
+    }
+
     /// The same with a flag.
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.extend([format!("--{name}"), value.to_owned()]);

@@ -13,8 +13,11 @@ use super::http::Api;
 /// One sample of a known series.
 pub type Point = (i64, f64);
 
-/// Encodes series as a remote write 1.0 body; labels must be sorted.
-pub fn encode(series: &[(Vec<(&str, String)>, Vec<Point>)]) -> Vec<u8> {
+/// A series to send: labels, sorted, and samples.
+pub type Row<'a> = (Vec<(&'a str, String)>, Vec<Point>);
+
+/// Encodes series as a remote write 1.0 body.
+pub fn encode(series: &[Row<'_>]) -> Vec<u8> {
     let timeseries = series
         .iter()
         .map(|(labels, points)| TimeSeries {

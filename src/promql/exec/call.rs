@@ -211,7 +211,7 @@ impl Call {
         let histograms = self.histograms(0, notes)?;
         let mut out = Vec::new();
         for q in &qs {
-            for s in self.quantiles(&histograms, q, self.spans[1], notes) {
+            for s in self.quantiles(&histograms, q, self.spans[0], notes) {
                 // The quantile may differ from step to step, and with it the label.
                 for (step, v) in s.column.values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
                     let value = open_metrics_float(q.at(step));

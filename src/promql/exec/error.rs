@@ -5,6 +5,7 @@
 //! *Not here:* parse errors (`parser`), warnings (`annotations`).
 
 use crate::error::{self, HasKind, Kind};
+use crate::promql::ParseError;
 
 /// Why an evaluation failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -12,6 +13,9 @@ pub enum Error {
     /// The query cannot be answered for this data (API error type `execution`).
     #[error("{0}")]
     Query(String),
+    /// A duration expression has no value, or not a fitting one, for these times (API error type `bad_data`).
+    #[error(transparent)]
+    Duration(#[from] ParseError),
     /// More samples than `max_samples` would be in memory at once.
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
@@ -50,7 +54,7 @@ impl Error {
 impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Query(_) | Self::HistogramUnsupported(_) => Kind::Invalid,
+            Self::Query(_) | Self::HistogramUnsupported(_) | Self::Duration(_) => Kind::Invalid,
             Self::TooManySamples | Self::TooManyBytes { .. } => Kind::Limited,
             Self::Cancelled => Kind::Cancelled,
             Self::TimedOut => Kind::Unavailable,

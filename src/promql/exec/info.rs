@@ -24,7 +24,12 @@ pub fn info(base: Vec<Series>, info: &[Series], matchers: &[Matcher], steps: usi
     let (names, data): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| *m.name == *METRIC_NAME);
     let target_info = Matcher::equal(METRIC_NAME, TARGET_INFO);
     let names = if names.is_empty() && data.is_empty() { vec![&target_info] } else { names };
-    let is_info = |l: &Labels| !names.is_empty() && names.iter().all(|m| m.matches(l.metric()));
+    // A series that is an info metric itself stays as it is. Only a positive condition can tell.
+    let tells = names.iter().any(|m| !m.op.is_negative());
+    let is_info = |l: &Labels| tells && names.iter().all(|m| m.matches(l.metric()));
+    if info.iter().any(|s| !s.column.histograms.is_empty()) {
+        return Err(Error::query("info sample should be float"));
+    }
     let pairing = Pairing::new(info, &data);
     let mut out = Out { index: KeyIndex::default(), series: Vec::new(), steps };
     for s in base {

@@ -56,11 +56,9 @@ impl Join<'_> {
         let sides = self.sides(lhs, rhs);
         self.check_one_side(&sides)?;
         self.check_one_to_one(&sides)?;
-        let (fill_many, fill_one) = if self.swapped() {
-            (self.matching.fill_right, self.matching.fill_left)
-        } else {
-            (self.matching.fill_left, self.matching.fill_right)
-        };
+        // With `group_right` Prometheus does not swap the fill values along with the sides: `fill_left` is that of the
+        // "many" side always.
+        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let (mut out, mut outcomes) = (Vec::new(), Vec::new());
         for m in 0..sides.many.len() {
             let signature = sides.many_signature[m];

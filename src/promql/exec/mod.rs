@@ -29,6 +29,7 @@ pub mod stream;
 
 use super::annotations::Annotations;
 use super::ast::Ast;
+use super::duration::fold_durations;
 use super::plan::{self, Plan, PlanOptions};
 use super::source::{SeriesSet, Source};
 use crate::model::StepGrid;
@@ -98,10 +99,12 @@ impl Engine {
         Self { options }
     }
 
-    /// Plans a checked tree.
-    pub fn plan(&self, ast: &Ast, times: Times) -> Plan {
+    /// Plans a checked tree: durations are folded, times resolved.
+    pub fn plan(&self, ast: &Ast, times: Times) -> Result<Plan, Error> {
+        let mut ast = ast.clone();
+        fold_durations(&mut ast, &times.grid()).map_err(Error::Duration)?;
         let options = PlanOptions { lookback: self.options.lookback, subquery_step: self.options.subquery_step };
-        plan::build(ast, times.grid(), options)
+        Ok(plan::build(&ast, times.grid(), options))
     }
 
     /// Fetches what a plan needs, one set per request.
@@ -150,7 +153,7 @@ impl Engine {
         times: Times,
         cancel: &CancelToken,
     ) -> Result<QueryResult, Error> {
-        let plan = self.plan(ast, times);
+        let plan = self.plan(ast, times)?;
         let fetched = self.fetch(source, &plan, cancel).await?;
         self.evaluate(&plan, fetched, times, cancel)
     }

@@ -31,11 +31,8 @@ pub fn select(samples: &Columns, windows: &Windows, pick: Pick, out: &mut Column
         }
         match pick {
             Pick::Timestamp => out.values[step] = ts[at] as f64 / 1000.0,
-            Pick::StartTimestamp => {
-                if samples.start(at) != 0 {
-                    out.values[step] = samples.start(at) as f64 / 1000.0;
-                }
-            }
+            Pick::StartTimestamp => out.values[step] = samples.start(at) as f64 / 1000.0,
+            Pick::InfoTimestamp if samples.histogram(at).is_none() => out.values[step] = ts[at] as f64 / 1000.0,
             _ if histograms.is_empty() => out.values[step] = v,
             _ => {
                 histograms = &histograms[histograms.partition_point(|(i, _)| (*i as usize) < at)..];

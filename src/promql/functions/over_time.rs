@@ -168,6 +168,9 @@ impl Kernel for MedianDeviation {
     fn eval(&mut self, points: Points<'_>, lo: usize, hi: usize, _window: Window) -> f64 {
         self.scratch.clear();
         self.scratch.extend_from_slice(&points.vs[lo..hi]);
+        if self.scratch.iter().any(|v| v.is_nan()) {
+            return f64::NAN;
+        }
         let median = quantile(0.5, &mut self.scratch);
         self.scratch.iter_mut().for_each(|v| *v = (*v - median).abs());
         quantile(0.5, &mut self.scratch)

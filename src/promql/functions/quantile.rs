@@ -120,8 +120,11 @@ pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64
             if slot.is_none() && from >= edge {
                 *slot = Some(rank);
             } else if slot.is_none() && b.upper > edge {
-                *slot = Some(if from.is_infinite() || b.upper.is_infinite() {
-                    // Nothing is known about where inside an infinite bucket observations lie.
+                // Nothing is known about where inside an infinite bucket observations lie: the lowest counts as a whole,
+                // the highest not at all.
+                *slot = Some(if from.is_infinite() {
+                    b.count
+                } else if b.upper.is_infinite() {
                     rank
                 } else {
                     rank + inside * ((edge - from) / (b.upper - from))

@@ -12,7 +12,7 @@ use super::window::{ABSENT, Kernel, Points, Window};
 /// A start equal to the previous timestamp is a reset only where the previous start is known: it is a delta series then,
 /// and else a cumulative one whose start nobody knows.
 pub fn is_start_reset(previous_start: i64, previous_t: i64, start: i64, t: i64) -> bool {
-    if start == 0 || start > t || start < previous_t {
+    if start == 0 || start >= t || start < previous_t {
         return false;
     }
     start > previous_t || previous_start != 0
@@ -195,7 +195,7 @@ impl Kernel for Extended {
         if self.smoothed {
             last = ts[..last].partition_point(|t| *t < window.end);
         }
-        if ts[last] <= window.start {
+        if ts[last] <= window.start || (self.smoothed && ts[first] > window.end) {
             return ABSENT;
         }
         let at = |i: usize| (ts[i], vs[i]);

@@ -309,7 +309,7 @@ impl Builder<'_> {
         }
         let windows = self.windows(&shift, grid, self.options.lookback);
         let request = self.request(&wanted, &shift, &windows);
-        self.push(Op::Select { request, windows, pick: Pick::Timestamp }, grid, ast.span(args[0]));
+        self.push(Op::Select { request, windows, pick: Pick::InfoTimestamp }, grid, ast.span(args[0]));
         Op::Info { input, info: self.pop(), matchers }
     }
 
@@ -346,10 +346,22 @@ impl Builder<'_> {
     }
 }
 
-/// `offset` and `@` of the first selector below a node.
+/// What the first selector below a node sees of a step: its own shift on top of those of the subqueries around it.
 fn first_shift(ast: &Ast, id: ExprId) -> Shift {
-    let mut order = ast.post_order(id).into_iter();
-    order.find_map(|n| ast.selector(n)).map_or_else(Shift::default, |vs| vs.shift)
+    let within = |outer: Shift, inner: &Shift| match inner.at {
+        Some(_) => *inner,
+        None => Shift { offset_ms: outer.offset_ms.saturating_add(inner.offset_ms), ..outer },
+    };
+    let mut stack = vec![(id, Shift::default())];
+    while let Some((id, shift)) = stack.pop() {
+        let inner = match ast.expr(id) {
+            Expr::Vector(vs) => return within(shift, &vs.shift),
+            Expr::Subquery(sub) => within(shift, &sub.shift),
+            _ => shift,
+        };
+        stack.extend(ast.children(id).into_iter().rev().map(|child| (child, inner)));
+    }
+    Shift::default()
 }
 
 fn binary_op(ast: &Ast, b: &Binary, lhs: NodeId, rhs: NodeId) -> Op {

@@ -75,6 +75,8 @@ pub enum Pick {
     Timestamp,
     /// The start timestamp of that sample, seconds (`start_timestamp(selector)`).
     StartTimestamp,
+    /// As `Timestamp`, but a histogram stays one: info metrics must not have any.
+    InfoTimestamp,
     /// A value on the line between the neighbours (`smoothed`).
     Smoothed,
 }
