@@ -61,7 +61,8 @@ fn run(dir: &Path, name: &str, options: EngineOptions) -> Vec<Outcome> {
 
 /// Evals that fail, by `file:line`.
 fn failing(name: &str, outcomes: Vec<Outcome>) -> BTreeMap<String, String> {
-    let failed = outcomes.into_iter().filter_map(|o| Some((format!("{name}:{}", o.line), o.error.map(|e| (o.query, e))?)));
+    let failed =
+        outcomes.into_iter().filter_map(|o| Some((format!("{name}:{}", o.line), o.error.map(|e| (o.query, e))?)));
     failed.map(|(at, (query, error))| (at, format!("{query}\n      {error}"))).collect()
 }
 

@@ -78,7 +78,9 @@ pub enum RaftError {
 impl HasKind for RaftError {
     fn kind(&self) -> Kind {
         match self {
-            RaftError::NotLeader { .. } | RaftError::Unavailable { .. } | RaftError::Unknown { .. } => Kind::Unavailable,
+            RaftError::NotLeader { .. } | RaftError::Unavailable { .. } | RaftError::Unknown { .. } => {
+                Kind::Unavailable
+            }
             RaftError::TooLarge { .. } => Kind::Invalid,
             RaftError::NoSuchGroup { .. } => Kind::NotFound,
             RaftError::Corrupt { .. } => Kind::Corrupt,
@@ -104,7 +106,8 @@ impl RaftError {
 
 impl From<RaftError> for io::Error {
     fn from(e: RaftError) -> Self {
-        let kind = if matches!(e, RaftError::Corrupt { .. }) { io::ErrorKind::InvalidData } else { io::ErrorKind::Other };
+        let kind =
+            if matches!(e, RaftError::Corrupt { .. }) { io::ErrorKind::InvalidData } else { io::ErrorKind::Other };
         io::Error::new(kind, e)
     }
 }

@@ -43,9 +43,8 @@ pub(crate) enum Kind {
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
-        let all = [
-            Blank, Normal, Membership, Vote, TruncateAfter, Purged, Committed, GroupCreated, GroupDeleted, Checkpoint,
-        ];
+        let all =
+            [Blank, Normal, Membership, Vote, TruncateAfter, Purged, Committed, GroupCreated, GroupDeleted, Checkpoint];
         all.into_iter().find(|k| *k as u8 == byte)
     }
 }

@@ -129,11 +129,8 @@ impl Host {
     ) -> Result<Self, RaftError> {
         let config = Arc::new(raft_config(&options)?);
         let shared = Shared::new(clock, metrics);
-        let writer = WriterOptions {
-            segment_bytes: options.segment_bytes,
-            cache_bytes: options.cache_bytes,
-            recycle: true,
-        };
+        let writer =
+            WriterOptions { segment_bytes: options.segment_bytes, cache_bytes: options.cache_bytes, recycle: true };
         let (opening, with, dir) = (disk.clone(), shared.clone(), options.dir.clone());
         let open = move || {
             let made = opening.create_dir(&dir.join("snapshots"));
@@ -143,8 +140,9 @@ impl Host {
         let log = tokio::task::spawn_blocking(open).await.map_err(RaftError::fatal)??;
         let inflight = Arc::new(Semaphore::new(options.inflight_bytes));
         let (groups, trimmer) = (Mutex::default(), Mutex::new(None));
-        let host =
-            Self { inner: Arc::new(Inner { options, config, disk, rng, router, log, shared, groups, inflight, trimmer }) };
+        let host = Self {
+            inner: Arc::new(Inner { options, config, disk, rng, router, log, shared, groups, inflight, trimmer }),
+        };
         let weak = Arc::downgrade(&host.inner);
         *host.inner.trimmer.lock() = Some(tokio::spawn(async move {
             // Looks again after each new segment; ends with the host.

@@ -147,8 +147,7 @@ impl Log {
         }
         let groups: Vec<Arc<GroupLog>> =
             recovered.groups.into_iter().map(|(id, g)| GroupLog::new(id, g.replica, g.state)).collect();
-        let begun =
-            Writer::start(segments, options, shared.clone(), &groups, recovered.segments, recovered.last_batch);
+        let begun = Writer::start(segments, options, shared.clone(), &groups, recovered.segments, recovered.last_batch);
         let writer = begun.map_err(RaftError::disk(format!("begin a log segment in {}", dir.display())))?;
         let (queue, ops) = mpsc::channel();
         let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || writer.run(&ops));

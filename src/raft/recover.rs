@@ -70,9 +70,8 @@ pub(crate) fn recover(segments: &Segments) -> Result<Recovered, RaftError> {
         out.segments.push((segment, end as u64));
         previous = Some((number, end as u64));
     }
-    out.check().map_err(|(group, reason)| {
-        RaftError::corrupt(segments.dir().display(), format!("group {group}: {reason}"))
-    })?;
+    out.check()
+        .map_err(|(group, reason)| RaftError::corrupt(segments.dir().display(), format!("group {group}: {reason}")))?;
     Ok(out)
 }
 
@@ -81,7 +80,8 @@ fn peek_previous_end(segments: &Segments, number: u64) -> Result<Option<u64>, Ra
     let path = segments.path(number);
     let file = segments.open(number)?;
     file.read_exact_at(0, &mut bytes).map_err(|e| RaftError::corrupt(path.display(), e))?;
-    let header = SegmentHeader::parse(&bytes).ok_or_else(|| RaftError::corrupt(path.display(), "bad segment header"))?;
+    let header =
+        SegmentHeader::parse(&bytes).ok_or_else(|| RaftError::corrupt(path.display(), "bad segment header"))?;
     Ok(Some(header.previous_end))
 }
 

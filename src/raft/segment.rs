@@ -78,7 +78,9 @@ impl Segments {
         for name in self.disk.list(&self.dir).map_err(tried())? {
             if let Some(hex) = name.strip_suffix(".log") {
                 let number = u64::from_str_radix(hex, 16).ok().filter(|n| self.path(*n) == self.dir.join(&name));
-                numbers.push(number.ok_or_else(|| RaftError::corrupt(self.dir.join(&name).display(), "not a segment's name"))?);
+                numbers.push(
+                    number.ok_or_else(|| RaftError::corrupt(self.dir.join(&name).display(), "not a segment's name"))?,
+                );
             } else if name.ends_with(".tmp") {
                 self.disk.remove(&self.dir.join(&name)).map_err(tried())?;
             }

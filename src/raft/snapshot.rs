@@ -104,7 +104,8 @@ impl Snapshots {
         let file = self.disk.create(&temp)?;
         file.write_at(0, &head)?;
         let body_at = head.len() as u64;
-        let mut body = Body { file: &*file, at: body_at, buf: Vec::with_capacity(CHUNK), crc: crc32fast::Hasher::new() };
+        let mut body =
+            Body { file: &*file, at: body_at, buf: Vec::with_capacity(CHUNK), crc: crc32fast::Hasher::new() };
         write(&mut body)?;
         body.flush()?;
         let (body_bytes, body_crc) = (body.at - body_at, body.crc.clone().finalize());

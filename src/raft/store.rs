@@ -9,8 +9,8 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use futures::Stream;
-use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::index::GroupLog;
 use super::log::Log;

@@ -372,12 +372,8 @@ impl Writer {
 impl Known {
     fn of(group: &Arc<GroupLog>) -> Self {
         let state = group.state.lock();
-        let check = Checkpoint {
-            replica: group.replica,
-            vote: state.vote,
-            purged: state.purged,
-            committed: state.committed,
-        };
+        let check =
+            Checkpoint { replica: group.replica, vote: state.vote, purged: state.purged, committed: state.committed };
         Self { group: group.clone(), check, next: state.next() }
     }
 }

@@ -108,9 +108,7 @@ impl Group {
             AggregateOp::Max => Cells::Max(empty()),
             AggregateOp::Count => Cells::Count(empty()),
             AggregateOp::Group => Cells::Group(empty()),
-            AggregateOp::Stddev | AggregateOp::Stdvar => {
-                Cells::Variance { m2: empty(), mean: zero(), count: zero() }
-            }
+            AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Variance { m2: empty(), mean: zero(), count: zero() },
             _ => Cells::Sum { sum: empty(), c: zero() },
         };
         Self { labels, dropped: false, cells, histograms: Vec::new() }

@@ -83,13 +83,7 @@ impl Elements {
     }
 
     /// Two columns step by step: `out` gets a sample where both have one (and a comparison keeps it).
-    pub fn columns(
-        &self,
-        lhs: &Column,
-        rhs: &Column,
-        out: &mut Column,
-        notes: &mut Annotations,
-    ) -> Result<(), Error> {
+    pub fn columns(&self, lhs: &Column, rhs: &Column, out: &mut Column, notes: &mut Annotations) -> Result<(), Error> {
         let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
         if !lhs.histograms.is_empty() || !rhs.histograms.is_empty() || trims {
             for step in 0..lhs.values.len() {

@@ -300,4 +300,3 @@ fn open_metrics_float(v: f64) -> String {
     let plain = !text.contains(['.', 'e', 'N', 'I']);
     if plain { format!("{text}.0") } else { text }
 }
-

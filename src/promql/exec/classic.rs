@@ -147,12 +147,8 @@ pub fn with_metric(text: String, metric: &str) -> String {
 fn note_repair(repair: Repair, t: i64, span: Span, metric: &str, notes: &mut Annotations) {
     let link = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
     let text = format!("input to histogram_quantile needed to be fixed for monotonicity (see {link})");
-    let found = ForcedMonotonicity {
-        steps: (t, t),
-        buckets: (repair.min, repair.max),
-        max_diff: repair.diff,
-        samples: 1,
-    };
+    let found =
+        ForcedMonotonicity { steps: (t, t), buckets: (repair.min, repair.max), max_diff: repair.diff, samples: 1 };
     notes.forced_monotonicity(span, with_metric(text, metric), found);
 }
 
@@ -167,4 +163,3 @@ impl BucketKeys {
         }
     }
 }
-

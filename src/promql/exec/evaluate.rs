@@ -5,6 +5,7 @@
 //!
 //! *Not here:* what single operations compute (the modules next to this one).
 
+use super::EngineOptions;
 use super::aggregate::{Aggregation, key_labels};
 use super::binary::Elements;
 use super::call::{self, Call};
@@ -21,7 +22,6 @@ use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
 use super::stage::Stage;
 use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
-use super::EngineOptions;
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::{ABSENT, is_absent};
@@ -374,7 +374,8 @@ impl<'a> Evaluation<'a> {
                 let grid = self.plan.node(inner).grid;
                 for series in self.vector_or_scalar(inner)?.series {
                     samples.take_steps(&series.column, grid);
-                    let labels = if series.dropped { super::labels::drop_reserved(&series.labels) } else { series.labels };
+                    let labels =
+                        if series.dropped { super::labels::drop_reserved(&series.labels) } else { series.labels };
                     out.push(RangeSeries { labels, ..range::matrix(&samples, range) });
                 }
             }
@@ -431,9 +432,7 @@ fn samples(column: &Column) -> usize {
 fn size(value: &Value) -> (usize, usize) {
     match value {
         Value::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
-        Value::Vector(v) => {
-            v.series.iter().fold((0, 0), |(n, b), s| (n + samples(&s.column), b + s.column.bytes()))
-        }
+        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + samples(&s.column), b + s.column.bytes())),
         Value::Matrix(m) => {
             let count = |s: &RangeSeries| s.floats.len() + s.histograms.len();
             let samples: usize = m.iter().map(count).sum();

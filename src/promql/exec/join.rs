@@ -69,7 +69,8 @@ impl Join<'_> {
                 out.push(self.series(many, &one.labels, column));
             }
             if let Some(fill) = fill_one {
-                let column = self.combine_fill(&sides.many[m].column, &sides.one, &sides.ones[signature], fill, true, notes)?;
+                let column =
+                    self.combine_fill(&sides.many[m].column, &sides.one, &sides.ones[signature], fill, true, notes)?;
                 let labels = signature_labels_of(self.matching, &sides.many[m].labels);
                 outcomes.push(Outcome { signature, many: Some(m), one: None });
                 out.push(self.series(&sides.many[m], &labels, column));
@@ -78,7 +79,8 @@ impl Join<'_> {
         if let Some(fill) = fill_many {
             for o in 0..sides.one.len() {
                 let (signature, one) = (sides.one_signature[o], &sides.one[o]);
-                let column = self.combine_fill(&one.column, &sides.many, &sides.manys[signature], fill, false, notes)?;
+                let column =
+                    self.combine_fill(&one.column, &sides.many, &sides.manys[signature], fill, false, notes)?;
                 let labels = signature_labels_of(self.matching, &one.labels);
                 let stand_in = Series { labels, dropped: false, column: Column::default() };
                 outcomes.push(Outcome { signature, many: None, one: Some(o) });
@@ -168,13 +170,7 @@ impl Join<'_> {
         Ok(())
     }
 
-    fn combine(
-        &self,
-        sides: &Sides,
-        m: usize,
-        o: usize,
-        notes: &mut Annotations,
-    ) -> Result<Column, Error> {
+    fn combine(&self, sides: &Sides, m: usize, o: usize, notes: &mut Annotations) -> Result<Column, Error> {
         let (many, one) = (&sides.many[m].column, &sides.one[o].column);
         let mut out = Column::absent(self.steps);
         let (lhs, rhs) = if self.swapped() { (one, many) } else { (many, one) };

@@ -10,8 +10,8 @@ use hashbrown::HashMap;
 
 use super::column::Series;
 use super::error::Error;
-use crate::model::labels::{METRIC_NAME, push_canonical};
 use crate::model::Labels;
+use crate::model::labels::{METRIC_NAME, push_canonical};
 
 /// Name of the label with a metric's declared type.
 pub const TYPE_LABEL: &str = "__type__";

@@ -108,12 +108,7 @@ impl Engine {
     }
 
     /// Fetches what a plan needs, one set per request.
-    pub async fn fetch(
-        &self,
-        source: &dyn Source,
-        plan: &Plan,
-        cancel: &CancelToken,
-    ) -> Result<Vec<SeriesSet>, Error> {
+    pub async fn fetch(&self, source: &dyn Source, plan: &Plan, cancel: &CancelToken) -> Result<Vec<SeriesSet>, Error> {
         let selects = plan.requests.iter().map(|request| async move {
             cancel.check()?;
             if request.range.is_empty() {
@@ -145,11 +140,8 @@ impl Engine {
         let value = evaluation.run()?;
         let (annotations, budget) = evaluation.into_parts();
         let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)))?;
-        let stats = QueryStats {
-            samples_read: budget.samples_read,
-            peak_samples: budget.peak_samples as u64,
-            series_read,
-        };
+        let stats =
+            QueryStats { samples_read: budget.samples_read, peak_samples: budget.peak_samples as u64, series_read };
         Ok(QueryResult { value, annotations, stats })
     }
 

@@ -90,7 +90,9 @@ pub(super) fn finish(value: Value, grid: StepGrid, instant: bool) -> Result<Quer
                 if !vector.ordered {
                     series.sort_by(|a, b| a.labels.cmp(&b.labels));
                 }
-                return Ok(QueryValue::Vector(series.into_iter().filter_map(|s| instant_sample(s, grid.start)).collect()));
+                return Ok(QueryValue::Vector(
+                    series.into_iter().filter_map(|s| instant_sample(s, grid.start)).collect(),
+                ));
             }
             series = merge_equal(series)?;
             series.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -35,7 +35,15 @@ pub fn unary(name: FunctionName) -> Option<fn(f64) -> f64> {
         F::Atanh => f64::atanh,
         F::Deg => |v| v * 180.0 / PI,
         F::Rad => |v| v * PI / 180.0,
-        F::Sgn => |v| if v < 0.0 { -1.0 } else if v > 0.0 { 1.0 } else { v },
+        F::Sgn => |v| {
+            if v < 0.0 {
+                -1.0
+            } else if v > 0.0 {
+                1.0
+            } else {
+                v
+            }
+        },
         _ => return None,
     })
 }

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn reports_forced_monotonicity() {
-        let of = |counts: &[(f64, f64)]| counts.iter().map(|&(upper, count)| Bucket { upper, count }).collect::<Vec<_>>();
+        let of =
+            |counts: &[(f64, f64)]| counts.iter().map(|&(upper, count)| Bucket { upper, count }).collect::<Vec<_>>();
         let (v, repair) = bucket_quantile(0.5, &mut of(&[(1.0, 10.0), (2.0, 8.0), (f64::INFINITY, 20.0)]));
         assert_eq!((v, repair.map(|r| (r.min, r.diff))), (1.0, Some((2.0, 2.0))));
         assert!(bucket_quantile(0.5, &mut of(&[(1.0, 10.0), (2.0, 20.0)])).0.is_nan());

@@ -273,7 +273,8 @@ impl Kernel for Transitions {
         let counts = |i: usize| {
             let (a, b) = (points.vs[i - 1], points.vs[i]);
             if self.resets {
-                b < a || (!starts.is_empty() && is_start_reset(starts[i - 1], points.ts[i - 1], starts[i], points.ts[i]))
+                b < a
+                    || (!starts.is_empty() && is_start_reset(starts[i - 1], points.ts[i - 1], starts[i], points.ts[i]))
             } else {
                 b != a && !(a.is_nan() && b.is_nan())
             }

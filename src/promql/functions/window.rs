@@ -126,8 +126,7 @@ pub fn run<K: Kernel>(kernel: &mut K, points: Points<'_>, windows: &Windows, out
     for (step, slot) in out.iter_mut().enumerate() {
         let window = windows.window(step);
         edges.advance(points.ts, window.start - windows.before, window.end + windows.after);
-        *slot =
-            if edges.lo < edges.hi { kernel.eval(points, edges.lo, edges.hi, window) } else { ABSENT };
+        *slot = if edges.lo < edges.hi { kernel.eval(points, edges.lo, edges.hi, window) } else { ABSENT };
     }
 }
 

@@ -30,9 +30,7 @@ pub(super) fn analyse(ast: &Ast) -> Vec<Invariance> {
             Expr::Unary { expr, .. } | Expr::Paren(expr) => of(*expr),
             Expr::Aggregate(a) => of(a.expr),
             Expr::Binary(b) => both(of(b.lhs).invariant && of(b.rhs).invariant),
-            Expr::Call(call) => {
-                both(!depends_on_step(call.function.id) && call.args.iter().all(|a| of(*a).invariant))
-            }
+            Expr::Call(call) => both(!depends_on_step(call.function.id) && call.args.iter().all(|a| of(*a).invariant)),
         };
         out[i] = found;
     }

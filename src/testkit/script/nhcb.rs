@@ -30,7 +30,11 @@ pub fn convert(load: &Load) -> Result<Vec<(Labels, i64, Point)>, String> {
     let mut out = Vec::new();
     for (labels, steps) in found {
         for (t, classic) in steps {
-            out.push((labels.clone(), t, Point::Histogram(Arc::new(build(classic).map_err(|e| format!("{labels}: {e}"))?))));
+            out.push((
+                labels.clone(),
+                t,
+                Point::Histogram(Arc::new(build(classic).map_err(|e| format!("{labels}: {e}"))?)),
+            ));
         }
     }
     Ok(out)

@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn expands_sequences() {
         assert_eq!(floats_of("0+10x2 _ 5x1"), [Some(0.), Some(10.), Some(20.), None, Some(5.), Some(5.)]);
-        assert_eq!(floats_of("1-1x1 -2-3x1 _x2 1e-2"), [Some(1.), Some(0.), Some(-2.), Some(-5.), None, None, Some(0.01)]);
+        assert_eq!(
+            floats_of("1-1x1 -2-3x1 _x2 1e-2"),
+            [Some(1.), Some(0.), Some(-2.), Some(-5.), None, None, Some(0.01)]
+        );
         assert_eq!(floats_of("{{count:3}}x1 {{count:1}}+{{count:2}}x1"), [Some(3.), Some(3.), Some(1.), Some(3.)]);
         for bad in ["abc", "1+x2", "1x", "{{count:1", "{{count:1 count:2}}", "{{what:1}}", "1x99999999"] {
             assert!(parse_values(bad).is_err(), "{bad}");
