@@ -3,6 +3,8 @@
 //! `append` proposes entries of 64 KiB from 1 or 16 writers and waits for the fsync and the apply; `read_index` is a
 //! linearizable read barrier; `start` replays a log. CPU per entry and idle CPU are printed beside the times.
 
+#![allow(clippy::unwrap_used, reason = "a bench that fails may panic")]
+
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;

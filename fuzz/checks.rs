@@ -1,4 +1,5 @@
 //! What must hold for any input of a fuzz target; shared by the targets and by `tests/fuzz_corpus.rs`.
+#![allow(clippy::expect_used)]
 #![allow(dead_code, reason = "each target uses its own part")]
 
 use std::collections::BTreeMap;

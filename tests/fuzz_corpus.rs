@@ -1,5 +1,7 @@
 //! Every kept fuzz input passes the checks of its target, on stable and without a fuzzer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::Path;
 
 #[path = "../fuzz/checks.rs"]

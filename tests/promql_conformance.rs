@@ -1,37 +1,112 @@
-use metrolith::testkit::{script, shared};
+//! Prometheus' own PromQL test scripts against the engine.
+//!
+//! *Invariants:* of files that have to pass, every eval passes except those listed here by file and line, all of which
+//! need native histogram functions; a listed eval that passes fails the test, so the list only shrinks. Of all other
+//! files at least as many evals pass as did before.
+//!
+//! *Not here:* the scripts (shared test data) and their language (`testkit::script`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use metrolith::promql::exec::EngineOptions;
+use metrolith::testkit::script::{self, Outcome};
+use metrolith::testkit::shared;
+
+/// Files of which every eval has to pass, except [`AWAITING_HISTOGRAMS`].
+const COMPLETE: [&str; 16] = [
+    "aggregators",
+    "at_modifier",
+    "collision",
+    "duration_expression",
+    "fill-modifier",
+    "info",
+    "limit",
+    "literals",
+    "name_label_dropping",
+    "operators",
+    "range_queries",
+    "selectors",
+    "staleness",
+    "subquery",
+    "trig_functions",
+    "type_and_unit",
+];
+
+/// Evals of complete files that touch native histograms in a way the engine cannot yet.
+const AWAITING_HISTOGRAMS: [&str; 7] = [
+    "aggregators:447",
+    "aggregators:453",
+    "aggregators:459",
+    "aggregators:467",
+    "aggregators:474",
+    "subquery:146",
+    "subquery:151",
+];
+
+/// Evals that pass in the other files; raise these, never lower them.
+const PASSING: [(&str, usize); 5] = [
+    ("extended_vectors", 120),
+    ("functions", 407),
+    ("histograms", 106),
+    ("native_histograms", 88),
+    ("start_timestamps", 14),
+];
+
+fn run(dir: &Path, name: &str, options: EngineOptions) -> Vec<Outcome> {
+    let path = dir.join(format!("promql/testdata/{name}.test"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    script::run_script(&text, options).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Evals that fail, by `file:line`.
+fn failing(name: &str, outcomes: Vec<Outcome>) -> BTreeMap<String, String> {
+    let failed =
+        outcomes.into_iter().filter_map(|o| Some((format!("{name}:{}", o.line), o.error.map(|e| (o.query, e))?)));
+    failed.map(|(at, (query, error))| (at, format!("{query}\n      {error}"))).collect()
+}
+
 #[test]
-fn survey() {
+fn every_eval_of_complete_files_passes() {
     let Some(dir) = shared() else { return };
-    let only = std::env::var("ONLY").ok();
-    let mut files: Vec<_> = std::fs::read_dir(dir.join("promql/testdata"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.extension().is_some_and(|e| e == "test"))
-        .collect();
-    files.sort();
-    for f in files {
-        let name = f.file_stem().unwrap().to_str().unwrap().to_owned();
-        if only.as_ref().is_some_and(|o| *o != name) {
-            continue;
-        }
-        let text = std::fs::read_to_string(&f).unwrap();
-        match script::run_script(&text, script::options()) {
-            Err(e) => println!("{name}: SCRIPT {e}"),
-            Ok(out) => {
-                let bad: Vec<_> = out.iter().filter(|o| o.error.is_some()).collect();
-                println!("{name}: {} of {} pass", out.len() - bad.len(), out.len());
-                if only.is_some() {
-                    for b in bad {
-                        println!(
-                            "  {}:{} {}\n      {}",
-                            name,
-                            b.line,
-                            b.query,
-                            b.error.as_ref().unwrap().chars().take(400).collect::<String>()
-                        );
-                    }
-                }
-            }
-        }
+    let mut failed = BTreeMap::new();
+    for name in COMPLETE {
+        failed.extend(failing(name, run(&dir, name, script::options())));
     }
+    for listed in AWAITING_HISTOGRAMS {
+        assert!(failed.remove(listed).is_some(), "{listed} passes now: take it off the list");
+    }
+    let shown: Vec<String> = failed.iter().map(|(at, what)| format!("{at} {what}")).collect();
+    assert!(failed.is_empty(), "{} evals fail:\n{}", failed.len(), shown.join("\n"));
+}
+
+#[test]
+fn no_other_file_falls_behind() {
+    let Some(dir) = shared() else { return };
+    for (name, least) in PASSING {
+        let outcomes = run(&dir, name, script::options());
+        let total = outcomes.len();
+        let failed = failing(name, outcomes);
+        let passing = total - failed.len();
+        if std::env::var("PROMQL_SHOW").as_deref() == Ok(name) {
+            failed.iter().for_each(|(at, what)| println!("{at} {what}"));
+        }
+        println!("{name}: {passing} of {total} evals pass");
+        assert!(passing >= least, "{name}: {passing} evals pass, {least} did before");
+    }
+}
+
+/// With names removed by each operation the corpus (written for removal at the end) passes except where it tests just
+/// that difference.
+#[test]
+fn names_may_be_removed_at_once() {
+    let Some(dir) = shared() else { return };
+    let options = EngineOptions { delayed_name_removal: false, ..script::options() };
+    let mut failed = BTreeMap::new();
+    for name in ["aggregators", "at_modifier", "collision", "range_queries", "selectors", "staleness", "subquery"] {
+        failed.extend(failing(name, run(&dir, name, options)));
+    }
+    failed.retain(|at, _| !AWAITING_HISTOGRAMS.contains(&at.as_str()));
+    let shown: Vec<String> = failed.iter().map(|(at, what)| format!("{at} {what}")).collect();
+    assert!(failed.is_empty(), "{} evals fail:\n{}", failed.len(), shown.join("\n"));
 }

@@ -340,9 +340,3 @@ fn merge(floats: Columns, histograms: Columns) -> Columns {
     }
     out
 }
-impl BlockReader {
-    #[doc(hidden)]
-    pub async fn read_rows_for_measure(&self, ids: &[u32]) -> u64 {
-        self.read_series(ids, TimeRange::all()).await.map_or(0, |s| s.iter().map(|s| s.samples.len() as u64).sum())
-    }
-}

@@ -206,6 +206,9 @@ fn prepare(args: &Args, clock: Arc<SystemClock>) -> anyhow::Result<Run> {
 /// Adds the usual path to a URL without one.
 fn write_url(text: &str) -> anyhow::Result<String> {
     let mut url = url::Url::parse(text).with_context(|| format!("--url {text:?}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("--url {text:?}: only http and https are spoken");
+    }
     if url.path() == "/" {
         url.set_path("/api/v1/write");
     }

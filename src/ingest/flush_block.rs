@@ -75,11 +75,11 @@ pub fn build(
 fn write(part: TenantWindow, name: &BlockName) -> Result<block::Block, IngestError> {
     let mut exemplars: HashMap<Labels, Vec<crate::model::Exemplar>> =
         part.exemplars.into_iter().map(|e| (e.labels, e.exemplars)).collect();
-    let mut series = part.series;
-    series.sort_by(|a, b| block::order::compare(&a.labels, &b.labels));
-    let mut writer = BlockWriter::new(WriterOptions::flush(name.clone()))?;
+    let mut series: Vec<_> = part.series.iter().map(|s| (block::order::Key::new(&s.labels), s)).collect();
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut writer = BlockWriter::new(WriterOptions::flush(name.clone()).for_tenant(&part.tenant))?;
     let mut samples = Columns::default();
-    for one in &series {
+    for (_, one) in &series {
         one.decode(&mut samples)?;
         let exemplars = exemplars.remove(&one.labels).unwrap_or_default();
         writer.push(SeriesInput { labels: &one.labels, hash: one.hash, samples: &samples, exemplars: &exemplars })?;

@@ -15,8 +15,8 @@ use crate::env::Clock;
 use crate::ingest::outcome::Rejections;
 use crate::ingest::{Ingest, exposition};
 use crate::meta::Views;
+use crate::meta::sweep::sweep;
 use crate::model::{Batch, Labels, TenantId};
-use crate::store::gc::{self, DecidedFlushes};
 use crate::store::{self, Bucket, Tables};
 use crate::telemetry::{Exposition, Metrics};
 
@@ -84,23 +84,15 @@ impl Sweeper {
     pub async fn run(self) {
         loop {
             tokio::time::sleep(SWEEP).await;
-            for tenant in self.views.current().tables.keys() {
-                if let Err(e) = self.sweep(tenant).await {
-                    tracing::warn!(%tenant, error = %e, "table not swept, will be tried again");
-                }
-            }
+            let (bucket, tables, views) = (&self.bucket, &self.tables, &self.views);
+            let swept = sweep(bucket, tables, views, &self.metrics, self.clock.now_ms(), self.age).await;
+            tracing::info!(
+                removed = swept.removed,
+                waiting = swept.waiting,
+                foreign = swept.foreign,
+                "swept the bucket"
+            );
         }
-    }
-
-    async fn sweep(&self, tenant: &TenantId) -> Result<(), store::Error> {
-        let found = gc::candidates(&self.bucket, tenant, self.clock.now_ms(), self.age).await?;
-        let state = self.views.current();
-        let Some(table) = state.tables.get(tenant) else { return Ok(()) };
-        let snapshot = self.tables.at(tenant, table.version, |v| table.pending_at(v)).await?;
-        let decided = DecidedFlushes { applications: &state.applications, first_epoch: state.shard_map.epoch };
-        let swept = gc::sweep(&self.bucket, &self.metrics, found, &snapshot, decided).await?;
-        tracing::info!(%tenant, removed = swept.removed, waiting = swept.waiting, foreign = swept.foreign, "swept");
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::slots::{FIELDS, Field, Slot, Text};
+use super::slots::{FIELDS, Field, Text};
 use super::workload::Workload;
 use crate::ingest::decode::Protocol;
 
@@ -21,37 +21,47 @@ pub struct Encoder {
     series: Vec<u8>,
     timeseries: Vec<u8>,
     snappy: snap::raw::Encoder,
-    /// 2.0: symbols that every request has, encoded, and their numbers.
+    /// 2.0: symbols that every request has, encoded.
     symbols: Vec<u8>,
-    numbers: HashMap<String, u32>,
+    symbol_count: u32,
+    /// 2.0: for each slot of a block, what its labels refer to.
+    references: Vec<Vec<(u32, Reference)>>,
+}
+
+/// What a label's value refers to.
+#[derive(Clone, Copy)]
+enum Reference {
+    Symbol(u32),
+    Of(Field),
 }
 
 impl Encoder {
     /// An encoder of requests of `workload`.
     pub fn new(protocol: Protocol, workload: &Workload) -> Self {
-        let mut e = Self {
+        let mut numbers = HashMap::from([(String::new(), 0)]);
+        let mut symbols = Vec::new();
+        bytes_field(&mut symbols, 4, b"");
+        let mut number = |text: &str| {
+            let next = numbers.len() as u32;
+            *numbers.entry(text.to_owned()).or_insert_with(|| {
+                bytes_field(&mut symbols, 4, text.as_bytes());
+                next
+            })
+        };
+        let mut refer = |(name, text): &(&str, Text)| match text {
+            Text::Fixed(text) => (number(name), Reference::Symbol(number(text))),
+            Text::Of(field) => (number(name), Reference::Of(*field)),
+        };
+        let references = workload.block().map(|slot| slot.labels.iter().map(&mut refer).collect()).collect();
+        Self {
             protocol,
             message: Vec::new(),
             series: Vec::new(),
             timeseries: Vec::new(),
             snappy: snap::raw::Encoder::new(),
-            symbols: Vec::new(),
-            numbers: HashMap::new(),
-        };
-        e.symbol("");
-        for (name, text) in workload.block().flat_map(|slot| &slot.labels) {
-            e.symbol(name);
-            if let Text::Fixed(text) = text {
-                e.symbol(text);
-            }
-        }
-        e
-    }
-
-    fn symbol(&mut self, text: &str) {
-        if !self.numbers.contains_key(text) {
-            self.numbers.insert(text.to_owned(), self.numbers.len() as u32);
-            bytes_field(&mut self.symbols, 4, text.as_bytes());
+            symbol_count: numbers.len() as u32,
+            symbols,
+            references,
         }
     }
 
@@ -82,11 +92,11 @@ impl Encoder {
     }
 
     fn encode_v2(&mut self, workload: &Workload, range: Range<u64>, t: i64) {
-        let Self { message, series, timeseries, symbols, numbers, .. } = self;
+        let Self { message, series, timeseries, symbols, symbol_count, references, .. } = self;
         message.clear();
         message.extend_from_slice(symbols);
         timeseries.clear();
-        let mut next = numbers.len() as u32;
+        let mut next = *symbol_count;
         let (mut pod, mut fields) = (String::new(), [0u32; FIELDS]);
         let mut refs = Vec::new();
         workload.visit(range, |i, slot, target| {
@@ -100,7 +110,17 @@ impl Encoder {
                     next += 1;
                 }
             }
-            references(slot, numbers, &fields, &mut refs);
+            refs.clear();
+            for &(name, value) in &references[i as usize % references.len()] {
+                varint(&mut refs, name.into());
+                varint(
+                    &mut refs,
+                    match value {
+                        Reference::Symbol(number) => number.into(),
+                        Reference::Of(field) => fields[field as usize].into(),
+                    },
+                );
+            }
             series.clear();
             bytes_field(series, 1, &refs);
             sample(series, workload.value(i, t), t);
@@ -109,21 +129,6 @@ impl Encoder {
             bytes_field(timeseries, 5, series);
         });
         message.extend_from_slice(timeseries);
-    }
-}
-
-fn references(slot: &Slot, numbers: &HashMap<String, u32>, fields: &[u32; FIELDS], into: &mut Vec<u8>) {
-    let number = |text: &str| u64::from(numbers.get(text).copied().unwrap_or(0));
-    into.clear();
-    for (name, text) in &slot.labels {
-        varint(into, number(name));
-        varint(
-            into,
-            match text {
-                Text::Fixed(text) => number(text),
-                Text::Of(field) => u64::from(fields[*field as usize]),
-            },
-        );
     }
 }
 

@@ -20,6 +20,8 @@ use crate::promql::value_type::ValueType;
 
 /// The info metric used where none is named.
 const TARGET_INFO: &str = "target_info";
+/// What names of info metrics look like.
+const INFO_METRICS: &str = ".+_info";
 
 /// Plans a checked tree whose duration expressions are folded, for the steps of `grid`.
 pub fn build(ast: &Ast, grid: StepGrid, options: PlanOptions) -> Plan {
@@ -304,8 +306,12 @@ impl Builder<'_> {
         let matchers = args.get(1).and_then(|a| ast.selector(ast.unwrap_parens(*a))).map(|vs| vs.matchers.clone());
         let matchers = matchers.unwrap_or_default();
         let mut wanted = matchers.clone();
-        if !wanted.iter().any(|m| *m.name == *METRIC_NAME) {
+        let mut names = matchers.iter().filter(|m| *m.name == *METRIC_NAME).peekable();
+        if names.peek().is_none() {
             wanted.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
+        } else if names.all(|m| m.op.is_negative()) {
+            // Conditions that only exclude leave the other info metrics, not all metrics there are.
+            wanted.extend(Matcher::new(METRIC_NAME, MatchOp::Regex, INFO_METRICS));
         }
         let windows = self.windows(&shift, grid, self.options.lookback);
         let request = self.request(&wanted, &shift, &windows);
