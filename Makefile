@@ -17,7 +17,7 @@ test: ## unit, end-to-end and documentation tests
 	cargo test --locked --doc
 
 doc:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items --quiet
 
 deny: # licences, sources and duplicates; advisories need the network and run elsewhere
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check licenses bans sources; \

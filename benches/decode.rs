@@ -2,6 +2,8 @@
 //!
 //! Throughput is in samples: one per series, as Prometheus sends them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use metrolith::ingest::decode::{DecodeLimits, Decoder, Protocol};
 use metrolith::model::TenantId;

@@ -103,6 +103,22 @@ impl Config {
         set_in(self, key, text)
     }
 
+    /// All settings but those of single tenants, as a file would say them.
+    pub fn to_yaml(&self) -> String {
+        let mut yaml = String::new();
+        let mut group = String::new();
+        self.clone().visit("", &mut |setting| {
+            let (section, name) = setting.key.split_once('.').unwrap_or(("", &setting.key));
+            if section != group {
+                group = section.to_owned();
+                yaml.push_str(&format!("{section}:\n"));
+            }
+            let indent = if section.is_empty() { "" } else { "  " };
+            yaml.push_str(&format!("{indent}{name}: {}\n", setting.value.show()));
+        });
+        yaml
+    }
+
     /// Checks every bound and what must hold between settings.
     pub fn validate(&mut self) -> Result<(), Error> {
         check_bounds(self, "")?;

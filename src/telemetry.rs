@@ -50,9 +50,13 @@ impl HasKind for Error {
     }
 }
 
+/// Libraries that tell their own story at `info`; a directive of the same name in `log.level` replaces these.
+const QUIET: &str = "openraft=error,foyer=warn,foyer_storage=warn,foyer_memory=warn";
+
 /// Sends `tracing` events to standard error in the configured form; once per process.
 pub fn init_logs(log: &config::Log) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|source| Error::Level { level: log.level.clone(), source })?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level))
+        .map_err(|source| Error::Level { level: log.level.clone(), source })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let root = tracing_subscriber::registry().with(filter);
     match log.format {

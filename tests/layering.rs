@@ -1,5 +1,7 @@
 //! The order of the modules is a promise: a module imports only from modules above its own.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod source;
 
 use std::collections::BTreeSet;

@@ -49,7 +49,7 @@ pub(crate) fn new_arrow_file(schema: &Schema, properties: WriterProperties) -> R
 pub(crate) fn properties(kind: Kind, level: i32) -> Result<WriterProperties> {
     let zstd = Compression::ZSTD(ZstdLevel::try_new(level)?);
     let base = WriterProperties::builder()
-        .set_created_by(concat!("metrolith block ", "1").to_owned())
+        .set_created_by(format!("metrolith block {VERSION}"))
         .set_key_value_metadata(Some(vec![KeyValue::new(VERSION_KEY.to_owned(), VERSION.to_owned())]))
         .set_compression(Compression::UNCOMPRESSED)
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -71,11 +71,9 @@ pub(crate) fn properties(kind: Kind, level: i32) -> Result<WriterProperties> {
             let p = list(p, "value_f.list.element", zstd, Encoding::PLAIN);
             created(p, zstd)
         }
-        Kind::Histograms => created(slice_properties(base, zstd), zstd)
-            .set_column_compression(ColumnPath::from("block"), Compression::UNCOMPRESSED)
-            .set_compression(zstd)
-            .set_write_batch_size(64)
-            .set_data_page_row_count_limit(4),
+        Kind::Histograms => {
+            created(slice_properties(base, zstd), zstd).set_write_batch_size(64).set_data_page_row_count_limit(4)
+        }
         Kind::Exemplars => delta(base, "series_id").set_compression(zstd).set_data_page_row_count_limit(1024),
     };
     Ok(built.build())
@@ -85,8 +83,8 @@ pub(crate) fn properties(kind: Kind, level: i32) -> Result<WriterProperties> {
 fn slice_properties(p: WriterPropertiesBuilder, zstd: Compression) -> WriterPropertiesBuilder {
     let p = plain_scalar(p, "series_id", Encoding::DELTA_BINARY_PACKED);
     let p = plain_scalar(p, "timeline_id", Encoding::DELTA_BINARY_PACKED);
-    // Never read by our own reader, and its dictionary is text: worth compressing.
-    p.set_column_compression(ColumnPath::from("metric"), zstd)
+    // One page per row group, read once and kept (`directory`): worth compressing.
+    p.set_compression(zstd)
 }
 
 fn series_properties(p: WriterPropertiesBuilder, zstd: Compression) -> WriterPropertiesBuilder {

@@ -70,6 +70,12 @@ impl OpenFile {
         self.metadata.metadata()
     }
 
+    /// The value of a key of the file's metadata.
+    pub(crate) fn metadata_value(&self, key: &str) -> Option<&str> {
+        let all = self.footer().file_metadata().key_value_metadata()?;
+        all.iter().find(|kv| kv.key == key)?.value.as_deref()
+    }
+
     /// Names of the columns.
     pub(crate) fn column_names(&self) -> impl Iterator<Item = &str> {
         self.metadata.schema().fields().iter().map(|f| f.name().as_str())

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use super::series::SeriesBatch;
-use crate::model::labels::push_canonical;
+use crate::model::labels::{push_canonical, series_hash};
 use crate::model::{Labels, METRIC_NAME, Matcher, TimeRange};
 
 /// Strings, each once.
@@ -75,8 +75,8 @@ pub(crate) struct SeriesIndex {
 }
 
 impl SeriesIndex {
-    /// Adds the rows of a batch; the error says what is wrong with them.
-    pub(crate) fn extend(&mut self, batch: &SeriesBatch<'_>, rows: usize) -> Result<(), String> {
+    /// Adds the rows of a batch; the error says what is wrong with them. Hashes that are not stored follow from `tenant`.
+    pub(crate) fn extend(&mut self, batch: &SeriesBatch<'_>, rows: usize, tenant: Option<&str>) -> Result<(), String> {
         for i in 0..rows {
             let (hash, min_ts, max_ts) = batch.scalars(i);
             let from = self.pairs.len();
@@ -91,7 +91,9 @@ impl SeriesIndex {
             self.pairs[from..].sort_unstable_by(|a, b| self.symbols.get(a.0).cmp(self.symbols.get(b.0)));
             self.check_row(from)?;
             self.ends.push(u32::try_from(self.pairs.len()).map_err(|_| "more than 2^32 labels")?);
-            self.hashes.push(hash);
+            let row = self.ends.len() as u32 - 1;
+            let derived = || tenant.map(|tenant| series_hash(tenant, &self.canonical(row)));
+            self.hashes.push(hash.or_else(derived).ok_or("neither series_hash nor a tenant to derive it from")?);
             self.times.push((min_ts, max_ts));
             self.extend_runs();
         }
@@ -127,11 +129,15 @@ impl SeriesIndex {
 
     /// The labels of a series.
     pub(crate) fn labels(&self, row: u32) -> Labels {
+        Labels::from_canonical(&self.canonical(row)).unwrap_or_else(|| unreachable!("BUG: rows are checked when read"))
+    }
+
+    fn canonical(&self, row: u32) -> String {
         let mut text = String::new();
         for (name, value) in self.row(row) {
             push_canonical(&mut text, self.symbols.get(*name), self.symbols.get(*value));
         }
-        Labels::from_canonical(&text).unwrap_or_else(|| unreachable!("BUG: rows are checked when read"))
+        text
     }
 
     /// The series that fulfil all matchers and may have a sample in `range`, ascending.

@@ -16,7 +16,7 @@ use object_store::path::Path;
 use super::directory::{Directory, HISTOGRAM_COLUMNS, SAMPLE_COLUMNS};
 use super::fetch::{OpenFile, Rows};
 use super::index::SeriesIndex;
-use super::schema::Kind;
+use super::schema::{Kind, TENANT_KEY};
 use super::series::{SeriesBatch, read_map};
 use super::{Error, Result};
 use crate::model::{Columns, Exemplar, Labels, LabelsBuilder, Matcher, TimeRange};
@@ -208,11 +208,12 @@ async fn read_index(store: Arc<dyn ObjectStore>, file: FileRef) -> Result<Series
     let (file, bytes) = OpenFile::open_whole(store, file).await?;
     let promoted: Vec<Arc<str>> = file.column_names().filter_map(|n| n.strip_prefix("l_")).map(Arc::from).collect();
     let columns: Vec<&str> = file.column_names().filter(|n| *n != "block").collect();
+    let tenant = file.metadata_value(TENANT_KEY).map(str::to_owned);
     let mut index = SeriesIndex::default();
     for group in 0..file.footer().num_row_groups() {
         file.decode(&bytes, group, &columns, &Rows::All, |batch| {
             let rows = SeriesBatch::new(batch, &promoted, index.len())?;
-            index.extend(&rows, batch.num_rows())
+            index.extend(&rows, batch.num_rows(), tenant.as_deref())
         })?;
     }
     Ok(index)

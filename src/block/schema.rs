@@ -19,6 +19,9 @@ pub const VERSION: &str = "1";
 /// Key of the layout version in a file's metadata.
 pub const VERSION_KEY: &str = "metrolith.block.version";
 
+/// Key of the tenant's name in the metadata of a series file whose hashes are derived from it.
+pub const TENANT_KEY: &str = "metrolith.tenant";
+
 /// Columns of the table that stand in paths, not in files.
 pub const PARTITION_COLUMNS: [&str; 3] = ["resolution", "kind", "date"];
 
@@ -181,7 +184,7 @@ pub fn file_schema(kind: Kind, promoted: &[Arc<str>]) -> Schema {
     match kind {
         Kind::Series => {
             fields.push(required("series_id", DataType::Int32));
-            fields.push(required("series_hash", DataType::Int64));
+            fields.push(optional("series_hash", DataType::Int64));
             fields.push(required("min_ts", timestamp()));
             fields.push(required("max_ts", timestamp()));
             fields.push(required("metric", DataType::Utf8));

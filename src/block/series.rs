@@ -10,11 +10,14 @@ use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_schema::Schema;
+use hashbrown::HashMap;
 use parquet::errors::Result;
+use parquet::file::metadata::KeyValue;
 
 use super::encoding;
-use super::schema::{Kind, file_schema, promoted_column};
-use crate::model::{Labels, METRIC_NAME};
+use super::schema::{Kind, TENANT_KEY, file_schema, promoted_column};
+use crate::model::{Labels, METRIC_NAME, TenantId};
 
 /// Rows of a record batch handed to the encoder.
 const BATCH_ROWS: usize = 8192;
@@ -31,14 +34,41 @@ pub(crate) struct SeriesRow {
     pub(crate) max_ts: i64,
 }
 
-/// The file of all series of a block.
-pub(crate) fn encode(rows: &[SeriesRow], block: &str, promoted: &[Arc<str>], level: i32) -> Result<Vec<u8>> {
-    let schema = Arc::new(file_schema(Kind::Series, promoted));
+/// Promoted labels by name.
+type Promoted<'a> = HashMap<&'a str, usize>;
+
+/// The file of all series of a block. Promoted labels that no series has get no column: it would read as null anyway.
+///
+/// With a tenant the column of hashes is left out too; the tenant's name in the file's metadata stands for it.
+pub(crate) fn encode(
+    rows: &[SeriesRow],
+    block: &str,
+    tenant: Option<&TenantId>,
+    promoted: &[Arc<str>],
+    level: i32,
+) -> Result<Vec<u8>> {
+    let all: Promoted<'_> = promoted.iter().enumerate().map(|(i, name)| (&**name, i)).collect();
+    let mut used = vec![false; promoted.len()];
+    for at in rows.iter().flat_map(|r| r.labels.iter()).filter_map(|(name, _)| all.get(name)) {
+        used[*at] = true;
+    }
+    let names: Vec<Arc<str>> =
+        promoted.iter().zip(&used).filter(|(_, used)| **used).map(|(n, _)| Arc::clone(n)).collect();
+    let promoted: Promoted<'_> = names.iter().enumerate().map(|(i, name)| (&**name, i)).collect();
+    let fields = file_schema(Kind::Series, &names).fields;
+    let stored = |name: &str| tenant.is_none() || name != "series_hash";
+    let schema = Arc::new(Schema::new(fields.iter().filter(|f| stored(f.name())).cloned().collect::<Vec<_>>()));
     let mut file = encoding::new_arrow_file(&schema, encoding::properties(Kind::Series, level)?)?;
+    if let Some(tenant) = tenant {
+        file.append_key_value_metadata(KeyValue::new(TENANT_KEY.to_owned(), tenant.to_string()));
+    }
     let mut first = 0;
     for group in rows.chunks(ROW_GROUP_ROWS) {
         for batch in group.chunks(BATCH_ROWS) {
-            file.write(&RecordBatch::try_new(Arc::clone(&schema), columns(batch, first, block, promoted))?)?;
+            file.write(&RecordBatch::try_new(
+                Arc::clone(&schema),
+                columns(batch, first, block, tenant.is_none(), &promoted),
+            )?)?;
             first += batch.len();
         }
         file.flush()?;
@@ -46,24 +76,31 @@ pub(crate) fn encode(rows: &[SeriesRow], block: &str, promoted: &[Arc<str>], lev
     file.into_inner()
 }
 
-fn columns(rows: &[SeriesRow], first: usize, block: &str, promoted: &[Arc<str>]) -> Vec<ArrayRef> {
+fn columns(rows: &[SeriesRow], first: usize, block: &str, hashes: bool, promoted: &Promoted<'_>) -> Vec<ArrayRef> {
     let ids = first as i32..(first + rows.len()) as i32;
     let times = |of: fn(&SeriesRow) -> i64| {
         TimestampMillisecondArray::from_iter_values(rows.iter().map(of)).with_timezone("UTC")
     };
+    let mut values: Vec<Vec<Option<&str>>> = vec![vec![None; rows.len()]; promoted.len()];
+    for (i, row) in rows.iter().enumerate() {
+        for (name, value) in row.labels.iter() {
+            if let Some(at) = promoted.get(name) {
+                values[*at][i] = Some(value);
+            }
+        }
+    }
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|_| block))),
         Arc::new(Int32Array::from_iter_values(ids)),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.hash as i64))),
-        Arc::new(times(|r| r.min_ts)),
-        Arc::new(times(|r| r.max_ts)),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.labels.metric()))),
     ];
-    for name in promoted {
-        let values = rows.iter().map(|r| Some(r.labels.get(name)).filter(|v| !v.is_empty()));
-        columns.push(Arc::new(StringArray::from_iter(values)));
+    if hashes {
+        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.hash as i64))));
     }
-    let in_map = |name: &str| name != METRIC_NAME && !promoted.iter().any(|p| **p == *name);
+    columns.push(Arc::new(times(|r| r.min_ts)));
+    columns.push(Arc::new(times(|r| r.max_ts)));
+    columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.labels.metric()))));
+    columns.extend(values.into_iter().map(|v| Arc::new(StringArray::from(v)) as ArrayRef));
+    let in_map = |name: &str| name != METRIC_NAME && !promoted.contains_key(name);
     columns.push(label_map(rows.iter().map(|r| r.labels.iter().filter(|(name, _)| in_map(name)))));
     columns
 }
@@ -86,7 +123,7 @@ pub(crate) fn label_map<'a>(rows: impl Iterator<Item = impl Iterator<Item = (&'a
 
 /// A decoded batch of the file, columns found and checked.
 pub(crate) struct SeriesBatch<'a> {
-    hash: &'a Int64Array,
+    hash: Option<&'a Int64Array>,
     min_ts: &'a TimestampMillisecondArray,
     max_ts: &'a TimestampMillisecondArray,
     metric: &'a StringArray,
@@ -118,7 +155,13 @@ impl<'a> SeriesBatch<'a> {
             found.push((&**name, values));
         }
         Ok(Self {
-            hash: required("series_hash")?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("series_hash"))?,
+            hash: match batch.column_by_name("series_hash") {
+                Some(_) => {
+                    let found = required("series_hash")?.as_primitive_opt::<Int64Type>();
+                    Some(found.ok_or_else(|| wrong("series_hash"))?)
+                }
+                None => None,
+            },
             min_ts: time("min_ts")?,
             max_ts: time("max_ts")?,
             metric: required("metric")?.as_string_opt::<i32>().ok_or_else(|| wrong("metric"))?,
@@ -127,9 +170,9 @@ impl<'a> SeriesBatch<'a> {
         })
     }
 
-    /// Hash, first and last timestamp of row `i`.
-    pub(crate) fn scalars(&self, i: usize) -> (u64, i64, i64) {
-        (self.hash.value(i) as u64, self.min_ts.value(i), self.max_ts.value(i))
+    /// Hash (where stored), first and last timestamp of row `i`.
+    pub(crate) fn scalars(&self, i: usize) -> (Option<u64>, i64, i64) {
+        (self.hash.map(|h| h.value(i) as u64), self.min_ts.value(i), self.max_ts.value(i))
     }
 
     /// Hands the labels of row `i` to `each`, in no particular order.

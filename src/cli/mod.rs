@@ -6,6 +6,7 @@
 //! *Not here:* what the commands do with a running node (`node`, `api`).
 
 mod config;
+pub mod load;
 mod query;
 mod serve;
 
@@ -19,7 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   metrolith serve                                       a node with everything in ./data, on http://127.0.0.1:9009
   metrolith query 'up'                                  ask it
-  metrolith query --start -1h --format plot 'rate(metrolith_samples_written_total[5m])'
+  metrolith query --start -1h --format plot 'rate(metrolith_written_samples_total[5m])'
 
 Point a Prometheus at it:
   remote_write:
@@ -39,6 +40,8 @@ enum Command {
     Serve(serve::Args),
     /// Ask a running node a PromQL question
     Query(query::Args),
+    /// Write generated series to a node, and report how it went
+    Load(load::Args),
     /// Check a configuration file, or print the page about all settings
     Config(config::Args),
 }
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args),
+        Command::Load(args) => load::run(args),
         Command::Config(args) => config::run(args),
     };
     match outcome {

@@ -42,6 +42,12 @@ impl HeadSeries {
         ChunkCursor::new(self.chunks, self.range)
     }
 
+    /// First and last timestamp of the chunks, whatever the range.
+    pub fn bounds(&self) -> TimeRange {
+        let ranges = self.chunks.iter().map(Chunk::range);
+        ranges.reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end))).unwrap_or(TimeRange::new(0, -1))
+    }
+
     /// Upper bound of the samples in the range.
     pub fn samples(&self) -> usize {
         self.chunks.iter().map(Chunk::len).sum()

@@ -129,7 +129,10 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_000;
 
-    fn batch(series: &[(&[(&str, &str)], &[i64])]) -> Batch {
+    /// Labels and timestamps of one series.
+    type Series<'a> = (&'a [(&'a str, &'a str)], &'a [i64]);
+
+    fn batch(series: &[Series<'_>]) -> Batch {
         let mut b = Batch::default();
         for (pairs, times) in series {
             let labels = Labels::from_pairs(pairs.iter().copied());

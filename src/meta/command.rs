@@ -324,3 +324,6 @@ impl Answer {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,9 +25,9 @@ use crate::store::{self, Bucket};
 
 /// Tables copied at a time.
 const TABLES_IN_FLIGHT: usize = 8;
-/// First wait after a failure; doubled up to the last.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LAST_WAIT: Duration = Duration::from_secs(30);
+
+/// Waits after a failed round: the first, doubled up to the last.
+pub const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
 /// Proposes an entry to meta's group and gives its answer.
 pub type Propose = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Result<Bytes, Error>> + Send + Sync>;
@@ -42,6 +42,8 @@ pub struct Copier {
     pub views: Views,
     /// How meta learns what was copied.
     pub propose: Propose,
+    /// First and longest wait after a failed round, see [`WAITS`].
+    pub waits: (Duration, Duration),
     /// For the age of the backlog.
     pub clock: Arc<dyn Clock>,
     /// Backlog.
@@ -51,19 +53,19 @@ pub struct Copier {
 }
 
 impl Copier {
-    /// Copies until the state machine is gone. Dropping the future at any point is safe.
+    /// Copies until the state machine is gone or the future is dropped, which is safe at any point.
     pub async fn run(mut self) {
-        let mut wait = FIRST_WAIT;
+        let mut wait = self.waits.0;
         let mut caught_up = self.clock.monotonic();
         loop {
             let state = self.views.current();
             if state.backlog().0 > 0 {
                 match self.round(&state).await {
-                    true => wait = FIRST_WAIT,
+                    true => wait = self.waits.0,
                     false => {
                         self.note_backlog(caught_up);
                         tokio::time::sleep(wait).await;
-                        wait = (wait * 2).min(LAST_WAIT);
+                        wait = (wait * 2).min(self.waits.1);
                         continue;
                     }
                 }
@@ -164,3 +166,6 @@ impl Copier {
         self.metrics.backlog_age.set(age.as_secs_f64());
     }
 }
+
+#[cfg(test)]
+mod tests;

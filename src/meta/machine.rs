@@ -176,3 +176,6 @@ fn decode_table(r: &mut Reader) -> Result<Table, Malformed> {
     table.pending = pending;
     Ok(table)
 }
+
+#[cfg(test)]
+mod tests;

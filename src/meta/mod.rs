@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod rebuild;
 pub mod shard_map;
 pub mod state;
+pub mod sweep;
 
 pub use command::{Answer, Command, Commit, Committed, Init, Node, Refusal, RestoredTable, TableCommit};
 pub use copier::Copier;

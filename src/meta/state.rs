@@ -239,3 +239,6 @@ fn table_id(cluster: Option<ClusterId>, tenant: &TenantId) -> String {
     seed.extend_from_slice(tenant.as_str().as_bytes());
     uuid::Builder::from_random_bytes(xxh3_128(&seed).to_be_bytes()).into_uuid().to_string()
 }
+
+#[cfg(test)]
+mod tests;

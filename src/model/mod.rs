@@ -6,6 +6,7 @@
 //! *Not here:* how samples are packed (`chunk`), kept (`head`, `block`) or evaluated (`promql`).
 
 pub mod batch;
+pub mod buckets;
 pub mod histogram;
 pub mod ids;
 pub mod labels;

@@ -1,3 +1,15 @@
-//! The way of a query: plan over heads and blocks, merge, limits.
+//! The way of a query: parse, plan, read heads and blocks, evaluate; limits around it.
+//!
+//! *Invariants:* an answer is complete or an error. A query that began after an acknowledgement sees what it said.
+//!
+//! *Not here:* the language (`promql`), HTTP (`api`).
 
+pub mod blocks;
+pub mod frontend;
+pub mod leaf;
 pub mod merge;
+pub mod metrics;
+
+pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest};
+pub use leaf::Leaf;
+pub use metrics::Metrics;

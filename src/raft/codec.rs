@@ -2,6 +2,8 @@
 //!
 //! *Invariants:* decoding never panics and never allocates more than the input's size; every encoding begins with a
 //! version. Nothing derived from openraft's own types is ever stored.
+//!
+//! *Not here:* frames and segments (`frame`, `segment`), the entries' meaning (state machines).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,6 +2,8 @@
 //!
 //! *Invariants:* a frame verifies only in the segment it was written for (its CRC is seeded with the segment's number),
 //! so bytes left over in a recycled file never come back to life. Frames are 8-byte aligned. Decoding never panics.
+//!
+//! *Not here:* what the payloads say (`codec`), which segment is written (`writer`).
 
 use bytes::Bytes;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::InitializeError;
 use openraft::{Config, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -315,7 +316,7 @@ impl Host {
     }
 }
 
-/// openraft's settings. The traps behind them are in `docs/decisions`.
+/// openraft's settings.
 fn raft_config(options: &HostOptions) -> Result<Config, RaftError> {
     let config = Config {
         cluster_name: "metrolith".into(),
@@ -343,17 +344,28 @@ async fn wake(group: &Group, members: Option<BTreeMap<u64, Peer>>) -> Result<(),
     let (id, raft) = (group.id(), &group.inner.raft);
     let failed = |e: &dyn std::fmt::Display| RaftError::fatal(format!("start group {id}: {e}"));
     let initialized = raft.is_initialized().await.map_err(|e| failed(&e))?;
-    let new = members.filter(|_| !initialized);
-    let is_new = new.is_some();
-    if let Some(members) = new {
-        raft.initialize(members).await.map_err(|e| failed(&e))?;
-    }
-    if !is_alone(raft, group.inner.log.replica) {
+    let alone = match members {
+        Some(members) if !initialized => {
+            let alone = members.len() == 1;
+            // Begins an election by itself.
+            match raft.initialize(members).await {
+                // Another of the first replicas was quicker: its entries are here already.
+                Ok(()) | Err(openraft::errors::RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(e) => return Err(failed(&e)),
+            }
+            alone
+        }
+        _ => {
+            let alone = is_alone(raft, group.inner.log.replica);
+            if alone {
+                raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
+            }
+            alone
+        }
+    };
+    if !alone {
         raft.runtime_config().tick(true);
         return Ok(());
-    }
-    if !is_new {
-        raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
     }
     raft.wait(Some(LEAD_TIMEOUT)).state(ServerState::Leader, "lead itself").await.map_err(|e| failed(&e))?;
     group.read_index().await?;

@@ -2,6 +2,8 @@
 //!
 //! *Invariants:* what was applied, and under which membership, moves together with the state. A snapshot's view is captured
 //! between two entries; writing it happens on a blocking thread.
+//!
+//! *Not here:* what entries mean (`ingest`, `meta`), snapshot files (`snapshot`).
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;

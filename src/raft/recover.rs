@@ -3,6 +3,8 @@
 //! *Invariants:* only the last segment may end in a torn group commit, which is cut; any other frame that does not verify
 //! is [`RaftError::Corrupt`], never skipped. A bad frame followed by a later group commit was durable once (a commit is
 //! written only after the one before was synced), so that is damage too, even in the last segment.
+//!
+//! *Not here:* writing (`writer`), the bytes of a frame (`frame`).
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -101,7 +103,9 @@ impl Recovered {
                 let next = f.head.is_first_of_batch() && f.head.batch == self.last_batch + 1;
                 next || (f.head.batch == self.last_batch && !f.head.is_first_of_batch())
             };
-            let Some(frame) = frame.filter(fits) else {
+            // A frame whose padding is missing ends the file: torn like any other.
+            let whole = |f: &Frame<'_>| at + f.size <= bytes.len();
+            let Some(frame) = frame.filter(fits).filter(whole) else {
                 return match end {
                     Some(_) => Err(format!("bad frame at byte {at} of {stop}")),
                     None => self.torn(bytes, at, segment.number),

@@ -1,7 +1,7 @@
 //! Groups end to end, on the simulated disk.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;

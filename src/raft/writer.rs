@@ -3,6 +3,8 @@
 //! *Invariants:* operations reach the log in the order they were queued; each is answered only after a successful sync of
 //! everything up to it. The first failed write or sync is final: everything after it fails too. Every segment begins with
 //! a checkpoint of all groups, so that only entries pin older segments; a segment goes when nothing points into it.
+//!
+//! *Not here:* reading back (`log`), recovery (`recover`), the bytes of a frame (`frame`).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -182,16 +184,16 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, ops: &[Op], bytes: usize, places: &mut VecDeque<(u64, u32)>) -> io::Result<()> {
+    fn write(&mut self, ops: &mut [Op], bytes: usize, places: &mut VecDeque<(u64, u32)>) -> io::Result<()> {
         self.wait_for_space(|this| {
             let full = this.end + bytes as u64 > this.options.segment_bytes && this.end > HEADER as u64;
             if full { this.rotate() } else { Ok(()) }
         })?;
         let mut entries = 0;
-        for op in ops {
+        for op in ops.iter_mut() {
             entries += self.encode(op, places);
         }
-        for op in ops {
+        for op in ops.iter() {
             self.encode_committed(&op.group);
         }
         let metrics = &self.shared.metrics;
@@ -218,13 +220,18 @@ impl Writer {
     }
 
     /// Appends an operation's frames to the batch; the number of entries.
-    fn encode(&mut self, op: &Op, places: &mut VecDeque<(u64, u32)>) -> u64 {
+    fn encode(&mut self, op: &mut Op, places: &mut VecDeque<(u64, u32)>) -> u64 {
         let id = op.group.id;
         if matches!(op.what, What::Created) {
             self.known.insert(id, Known::of(&op.group));
         }
         // Operations that a deleted group had in the queue write nothing.
-        let Some(known) = self.known.get_mut(&id) else { return 0 };
+        let Some(known) = self.known.get_mut(&id) else {
+            if let What::Append(entries) = &mut op.what {
+                entries.clear();
+            }
+            return 0;
+        };
         match &op.what {
             What::Append(entries) => {
                 for entry in entries {
@@ -319,7 +326,11 @@ impl Writer {
     /// Tells everybody that an operation is durable.
     fn finish(&mut self, op: Op, places: &mut VecDeque<(u64, u32)>) {
         match op.what {
-            What::Append(entries) if self.known.contains_key(&op.group.id) => {
+            What::Append(entries) if entries.is_empty() => {
+                op.done.tell(Err(io::Error::other(format!("group {} is deleted", op.group.id))));
+                return;
+            }
+            What::Append(entries) => {
                 for entry in &entries {
                     let Some((offset, len)) = places.pop_front() else { break };
                     op.group.written(&entry.log_id, Place { segment: self.active.clone(), offset, len });
@@ -327,7 +338,7 @@ impl Writer {
                     self.cached_bytes += u64::from(len);
                 }
             }
-            What::Append(_) | What::Created | What::Deleted | What::Flush => {}
+            What::Created | What::Deleted | What::Flush => {}
             What::Vote(vote) => op.group.state.lock().vote = Some(vote),
             What::TruncateAfter(last, slots) => {
                 op.group.truncated(last.as_ref());

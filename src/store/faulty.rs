@@ -21,11 +21,14 @@ use super::bucket::Bucket;
 /// What is about to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
+    /// An overwriting put, or the start of a multipart one.
     Put,
+    /// A put with the condition that nothing is there.
     Create,
+    /// A read of any kind.
     Get,
+    /// The start of a listing.
     List,
-    Delete,
 }
 
 /// What shall happen instead.

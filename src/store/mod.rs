@@ -6,19 +6,19 @@
 //! *Not here:* who decides (`meta`), what is inside a data file (`block`).
 
 pub mod bucket;
-//cache;
+pub mod cache;
 pub mod catalog;
 pub mod counted;
 pub mod error;
 #[cfg(test)]
 pub mod faulty;
-//gc;
+pub mod gc;
 pub mod layout;
 pub mod metrics;
 
 pub use bucket::{Bucket, ConditionalPut};
-//use cache::{CacheConfig, CachedStore};
+pub use cache::{CacheConfig, CachedStore};
 pub use catalog::{AddFile, RemoveFile, TableSnapshot, Tables};
-pub use counted::{Counted, FetchStats};
+pub use counted::FetchStats;
 pub use error::Error;
 pub use metrics::Metrics;

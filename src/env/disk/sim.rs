@@ -2,6 +2,8 @@
 //!
 //! *Invariants:* equal seeds and equal operations give equal outcomes. At a crash each unsynced write is lost, kept or
 //! torn at arbitrary bytes, in any order; each unsynced name change is lost or kept. What was synced is never touched.
+//!
+//! *Not here:* the machine's disk (`env::disk`), crash points of the process (`env::crash`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -132,6 +134,15 @@ impl SimDisk {
         state.crash_at = None;
         state.down = false;
         state.failing_syncs = false;
+    }
+
+    /// The process dies and comes back, the machine stays up: unsynced bytes can be read, and are as unsynced as before.
+    pub fn restart(&self) {
+        let mut state = self.state.lock();
+        state.boot += 1;
+        state.operations = 0;
+        state.crash_at = None;
+        state.down = false;
     }
 
     /// Whether writes fail for lack of space.
@@ -282,7 +293,8 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let dying = state.step()?;
         if !dying || state.rng.below(2) == 0 {
-            let (now, later) = std::mem::take(&mut state.changes).into_iter().partition(|c: &Change| c.dir() == Some(dir));
+            let (now, later) =
+                std::mem::take(&mut state.changes).into_iter().partition(|c: &Change| c.dir() == Some(dir));
             state.changes = later;
             let now: Vec<Change> = now;
             for change in now {

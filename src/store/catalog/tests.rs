@@ -200,7 +200,7 @@ async fn tombstones_are_forgotten_after_their_time() {
     let gone = RemoveFile { file: files_of_flush(0)[0].file.clone(), size: 1, data_change: false };
     let lines = |bytes: Bytes| actions::parse_lines(&bytes).unwrap();
     snapshot.apply(0, lines(content(0))).unwrap();
-    snapshot.apply(1, lines(actions::commit_lines("c", 1, START, &[], &[gone.clone()]))).unwrap();
+    snapshot.apply(1, lines(actions::commit_lines("c", 1, START, &[], std::slice::from_ref(&gone)))).unwrap();
     assert_eq!(snapshot.removed_at(&gone.file.relative()), Some(START));
     snapshot.apply(2, lines(actions::commit_lines("c", 2, START + snapshot::TOMBSTONE_MS, &[], &[]))).unwrap();
     assert_eq!(snapshot.removed_at(&gone.file.relative()), None);

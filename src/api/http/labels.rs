@@ -1,0 +1,149 @@
+//! Series, label names, label values and metadata.
+//!
+//! *Invariants:* lists are sorted and have no duplicates; a cut by `limit` is said in a warning.
+//!
+//! *Not here:* finding them (`query::catalogue`).
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::App;
+use super::params::Params;
+use super::reply::{ApiError, ErrorType, success_with};
+use super::tenant::Tenant;
+use crate::model::{Labels, MetadataRow, TimeRange};
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// `GET|POST /api/v1/series`.
+pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
+    let selectors = params.selectors()?;
+    if selectors.is_empty() {
+        return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
+    }
+    let range = range(&params)?;
+    let limit = params.limit()?;
+    let found = app.queries.leaf().series(&tenant, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
+    let maps = found.iter().map(LabelMap);
+    Ok(list(maps.collect(), limit))
+}
+
+/// `GET|POST /api/v1/labels`.
+pub async fn names(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
+    let (selectors, range, limit) = (params.selectors()?, range(&params)?, params.limit()?);
+    let found = app.queries.leaf().label_names(&tenant, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
+    Ok(list(found.into_iter().collect(), limit))
+}
+
+/// `GET /api/v1/label/<name>/values`.
+pub async fn values(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let name = unescape(&name);
+    if name.is_empty() {
+        return Err(ApiError::new(ErrorType::BadData, format!("invalid label name: {name:?}")));
+    }
+    let (selectors, range, limit) = (params.selectors()?, range(&params)?, params.limit()?);
+    let leaf = app.queries.leaf();
+    let found = leaf.label_values(&tenant, &name, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
+    Ok(list(found.into_iter().collect(), limit))
+}
+
+/// One metric's metadata in an answer.
+#[derive(Serialize)]
+struct MetadataItem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    help: &'a str,
+    unit: &'a str,
+}
+
+/// `GET /api/v1/metadata`.
+pub async fn metadata(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let per_metric = params.get("limit_per_metric").map_or(Ok(0usize), |v| {
+        v.parse().map_err(|_| ApiError::parameter("limit_per_metric", "limit_per_metric must be a number"))
+    })?;
+    let rows = app.queries.leaf().metadata(&tenant, params.get("metric")).await.map_err(|e| ApiError::of(&e))?;
+    let mut by_metric: BTreeMap<&str, Vec<MetadataItem<'_>>> = BTreeMap::new();
+    for MetadataRow { metric, kind, help, unit } in &rows {
+        if limit > 0 && by_metric.len() == limit && !by_metric.contains_key(&**metric) {
+            continue;
+        }
+        let items = by_metric.entry(metric).or_default();
+        if per_metric == 0 || items.len() < per_metric {
+            items.push(MetadataItem { kind: kind.as_str(), help, unit });
+        }
+    }
+    Ok(super::reply::success(&by_metric))
+}
+
+fn range(params: &Params) -> Result<TimeRange, ApiError> {
+    let all = TimeRange::all();
+    let (start, end) = (params.time("start")?, params.time("end")?);
+    let range = TimeRange::new(start.unwrap_or(all.start), end.unwrap_or(all.end));
+    if range.is_empty() {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    Ok(range)
+}
+
+fn list<T: Serialize>(mut found: Vec<T>, limit: usize) -> Response {
+    let mut warnings = Vec::new();
+    if limit > 0 && found.len() > limit {
+        found.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    success_with(&found, warnings)
+}
+
+/// A label set as a JSON object.
+pub struct LabelMap<'a>(pub &'a Labels);
+
+impl Serialize for LabelMap<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
+/// A label name written in the `U__` form: `_` doubled, other characters as `_<hex>_`.
+fn unescape(name: &str) -> String {
+    let Some(mut rest) = name.strip_prefix("U__") else { return name.to_owned() };
+    let mut out = String::new();
+    while let Some(at) = rest.find('_') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let decoded = after.split_once('_').and_then(|(hex, after)| {
+            let c = char::from_u32(u32::from_str_radix(hex, 16).ok()?)?;
+            Some((c, after))
+        });
+        let Some((c, after)) = decoded else { return name.to_owned() };
+        out.push(c);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_utf8_form_are_read_back() {
+        assert_eq!(unescape("job"), "job");
+        assert_eq!(unescape("U__http_2e_status__code"), "http.status_code");
+        assert_eq!(unescape("U__bad_zz_"), "U__bad_zz_");
+    }
+}

@@ -1,0 +1,142 @@
+//! Parameters of a request: the URL's and, for a POST form, the body's too.
+//!
+//! *Invariants:* a value is checked where it is read, and the error names the parameter.
+//!
+//! *Not here:* what the values mean (`api::http::query` and its neighbours).
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{Method, header};
+
+use super::reply::{ApiError, ErrorType};
+use crate::model::Matcher;
+use crate::model::time::parse_duration_ms;
+use crate::promql;
+
+/// Earliest and latest times the API writes out for "no bound" and takes back (Prometheus `MinTime`, `MaxTime`).
+const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
+const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
+
+/// Decoded parameters in order.
+#[derive(Debug, Clone, Default)]
+pub struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let mut pairs = decode(request.uri().query().unwrap_or_default().as_bytes());
+        let content_type =
+            request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded") {
+            let body = Bytes::from_request(request, state)
+                .await
+                .map_err(|e| ApiError::new(ErrorType::BadData, format!("read form: {e}")))?;
+            // Values of the body come first, as Go's net/http merges them.
+            let mut form = decode(&body);
+            form.append(&mut pairs);
+            pairs = form;
+        }
+        Ok(Self(pairs))
+    }
+}
+
+fn decode(encoded: &[u8]) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(encoded).into_owned().collect()
+}
+
+impl Params {
+    /// The first value of `name`; an empty one counts as absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// All values of `name`.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// A point in time, milliseconds: unix seconds (fractions allowed) or RFC 3339.
+    pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name).map(|v| parse_time(v).map_err(|e| ApiError::parameter(name, e))).transpose()
+    }
+
+    /// A point in time that must be given.
+    pub fn required_time(&self, name: &str) -> Result<i64, ApiError> {
+        parse_time(self.get(name).unwrap_or_default()).map_err(|e| ApiError::parameter(name, e))
+    }
+
+    /// A duration in milliseconds: seconds (fractions allowed) or Prometheus' form.
+    pub fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name).map(|v| parse_duration(v).map_err(|e| ApiError::parameter(name, e))).transpose()
+    }
+
+    /// A number of results, 0 meaning no limit.
+    pub fn limit(&self) -> Result<usize, ApiError> {
+        self.get("limit").map_or(Ok(0), |v| {
+            v.parse().map_err(|_| ApiError::parameter("limit", "limit must be a non-negative number"))
+        })
+    }
+
+    /// The selectors of `match[]`, each of them a list of matchers.
+    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.all("match[]")
+            .map(|text| {
+                let matchers = promql::parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
+                if matchers.iter().all(Matcher::matches_empty) {
+                    return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
+                }
+                Ok(matchers)
+            })
+            .collect()
+    }
+}
+
+/// Reads a time as the API takes it; milliseconds.
+pub fn parse_time(text: &str) -> Result<i64, String> {
+    let wrong = || format!("cannot parse {} to a valid timestamp", crate::model::labels::Quoted(text));
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = (seconds * 1000.0).round();
+        return if ms.is_finite() && ms.abs() < i64::MAX as f64 { Ok(ms as i64) } else { Err(wrong()) };
+    }
+    match text {
+        MIN_TIME => Ok(i64::MIN / 2),
+        MAX_TIME => Ok(i64::MAX / 2),
+        _ => text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond()).map_err(|_| wrong()),
+    }
+}
+
+/// Reads a duration as the API takes it; milliseconds.
+pub fn parse_duration(text: &str) -> Result<i64, String> {
+    let wrong = || format!("cannot parse {} to a valid duration", crate::model::labels::Quoted(text));
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = seconds * 1000.0;
+        let fits = ms.is_finite() && ms.abs() < i64::MAX as f64;
+        return if fits { Ok(ms as i64) } else { Err(format!("{}. It overflows int64", wrong())) };
+    }
+    parse_duration_ms(text).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc3339() {
+        assert_eq!(parse_time("1.2345"), Ok(1235));
+        assert_eq!(parse_time("-0.001"), Ok(-1));
+        assert_eq!(parse_time("2026-06-01T00:00:00Z"), Ok(1_780_272_000_000));
+        assert_eq!(parse_time("2026-06-01T02:00:00.5+02:00"), Ok(1_780_272_000_500));
+        assert_eq!(parse_time("NaN").unwrap_err(), "cannot parse \"NaN\" to a valid timestamp");
+        assert!(parse_time("").is_err());
+        assert!(parse_time(MAX_TIME).unwrap() > parse_time("4000-01-01T00:00:00Z").unwrap());
+    }
+
+    #[test]
+    fn durations_are_seconds_or_prometheus_form() {
+        assert_eq!(parse_duration("1.5"), Ok(1500));
+        assert_eq!(parse_duration("1h30m"), Ok(5_400_000));
+        assert_eq!(parse_duration("x").unwrap_err(), "cannot parse \"x\" to a valid duration");
+        assert!(parse_duration("1e300").unwrap_err().contains("overflows"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Instant and range queries; formatting and parsing of PromQL.
+//!
+//! *Invariants:* checks, limits and error texts are those of Prometheus' API.
+//!
+//! *Not here:* evaluation (`query`), JSON of values (`api::http::json`).
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::App;
+use super::json::query_data;
+use super::params::Params;
+use super::reply::{ApiError, ErrorType, enveloped, success};
+use super::tenant::Tenant;
+use crate::error::{HasKind, Kind};
+use crate::model::StepGrid;
+use crate::promql;
+use crate::promql::annotations::{API_LIMIT, Severity};
+use crate::promql::exec::Times;
+use crate::promql::exec::error::Error as EvalError;
+use crate::promql::exec::result::QueryValue;
+use crate::query::{Answered, QueryError, QueryRequest};
+
+/// Most steps of a range query.
+const MAX_STEPS: i64 = 11_000;
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// `GET|POST /api/v1/query`.
+pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let t = params.time("time")?.unwrap_or_else(|| app.queries.now_ms());
+    let request = QueryRequest {
+        tenant,
+        text: params.get("query").unwrap_or_default().to_owned(),
+        times: Times::Instant(t),
+        timeout: timeout(&params)?,
+        lookback_ms: lookback(&params)?,
+    };
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit)
+}
+
+/// `GET|POST /api/v1/query_range`.
+pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let (start, end) = (params.required_time("start")?, params.required_time("end")?);
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step = super::params::parse_duration(params.get("step").unwrap_or_default())
+        .map_err(|e| ApiError::parameter("step", e))?;
+    if step <= 0 {
+        let problem = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", problem));
+    }
+    if (end - start) / step > MAX_STEPS {
+        let problem = "exceeded maximum resolution of 11,000 points per timeseries. \
+                       Try decreasing the query resolution (?step=XX)";
+        return Err(ApiError::new(ErrorType::BadData, problem));
+    }
+    let request = QueryRequest {
+        tenant,
+        text: params.get("query").unwrap_or_default().to_owned(),
+        times: Times::Range(StepGrid { start, end, step }),
+        timeout: timeout(&params)?,
+        lookback_ms: lookback(&params)?,
+    };
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit)
+}
+
+/// `GET|POST /api/v1/format_query`.
+pub async fn format(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+    let ast = parse_parameter(&app, &params)?;
+    Ok(success(&ast.pretty()))
+}
+
+/// `GET|POST /api/v1/parse_query`.
+pub async fn parse(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+    let ast = parse_parameter(&app, &params)?;
+    Ok(enveloped(&ast.to_json(), &[], &[]))
+}
+
+fn parse_parameter(app: &App, params: &Params) -> Result<promql::ast::Ast, ApiError> {
+    promql::parse(params.get("query").unwrap_or_default(), app.queries.parse_options())
+        .map_err(|e| ApiError::parameter("query", e))
+}
+
+fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {
+    Ok(params.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0) as u64)))
+}
+
+fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
+    match params.duration("lookback_delta")? {
+        Some(ms) if ms <= 0 => Err(ApiError::parameter("lookback_delta", "must be positive")),
+        other => Ok(other),
+    }
+}
+
+fn answer(answered: Answered, limit: usize) -> Result<Response, ApiError> {
+    let Answered { text, mut result, .. } = answered;
+    let mut warnings = result.annotations.render(Severity::Warning, &text, API_LIMIT);
+    let infos = result.annotations.render(Severity::Info, &text, API_LIMIT);
+    let truncated = match &mut result.value {
+        QueryValue::Vector(samples) => truncate(samples, limit),
+        QueryValue::Matrix(series) => truncate(series, limit),
+        _ => false,
+    };
+    if truncated {
+        warnings.push(TRUNCATED.to_owned());
+    }
+    Ok(enveloped(&query_data(&result.value), &warnings, &infos))
+}
+
+fn truncate<T>(items: &mut Vec<T>, limit: usize) -> bool {
+    let over = limit > 0 && items.len() > limit;
+    if over {
+        items.truncate(limit);
+    }
+    over
+}
+
+fn query_error(error: &QueryError) -> ApiError {
+    let error_type = match error {
+        QueryError::Parse(_) => return ApiError::parameter("query", error),
+        QueryError::RangeType(_) => return ApiError::parameter("query", error),
+        QueryError::Queue => ErrorType::Timeout,
+        QueryError::NodeBudget { .. } => ErrorType::Unavailable,
+        QueryError::Lost => ErrorType::Internal,
+        QueryError::Eval(e) => match e {
+            EvalError::TimedOut => ErrorType::Timeout,
+            EvalError::Cancelled => ErrorType::Canceled,
+            EvalError::Storage(e) => match e.kind() {
+                Kind::Unavailable => ErrorType::Unavailable,
+                Kind::Limited => ErrorType::Execution,
+                _ => ErrorType::Internal,
+            },
+            _ => ErrorType::Execution,
+        },
+    };
+    ApiError::new(error_type, error.to_string())
+}

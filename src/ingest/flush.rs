@@ -1,0 +1,210 @@
+//! From closed windows to the table: closes what is due, writes blocks, commits them, lets the heads forget.
+//!
+//! *Invariants:* every step may be repeated: block names derive from (epoch, shard, window, sequence) and equal windows
+//! give equal bytes; the commit is idempotent by (shard, sequence); a window leaves the head only after its commit is
+//! decided by meta's group. Windows of a shard are flushed in order of their sequence. Only a shard's leader flushes, and
+//! only what is durable on its own disk.
+//!
+//! *Not here:* what a block looks like (`block`), how versions reach the bucket (`meta::copier`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Mutex, Notify};
+
+use super::IngestError;
+use super::entry::{close_entry, flushed_entry};
+use super::flush_block::{Built, build};
+use super::ingester::Shard;
+use super::metrics::Metrics;
+use super::reply::read_flushed_reply;
+use super::series_budget::SeriesBudgets;
+use super::shard::ClosedWindow;
+use crate::env::{Clock, crash};
+use crate::head::WindowState;
+use crate::meta::{Answer, Command, Commit};
+use crate::model::time::WINDOW_MS;
+use crate::model::{BlockName, Epoch, TenantId};
+use crate::raft::Group;
+use crate::store::Bucket;
+use crate::store::catalog::actions::TableSchema;
+use crate::store::layout::app_of;
+
+/// Files uploaded at a time.
+const UPLOADS: usize = 4;
+
+/// Settings of the flush.
+#[derive(Debug, Clone)]
+pub struct FlushOptions {
+    /// How long after its end a window takes late samples into its first generation, milliseconds.
+    pub out_of_order_ms: i64,
+    /// Bytes of heads above which the oldest windows are closed before their time.
+    pub pressure_bytes: u64,
+}
+
+/// Moves windows to the table.
+pub struct Flusher {
+    /// The shards of this node.
+    pub shards: Vec<Arc<Shard>>,
+    /// Meta's group, which decides commits.
+    pub meta: Group,
+    /// Where blocks go.
+    pub bucket: Bucket,
+    /// Epoch of the shards.
+    pub epoch: Epoch,
+    /// Columns of the tables.
+    pub schema: TableSchema,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Settings.
+    pub options: FlushOptions,
+    /// Series counts, which fall when series retire.
+    pub budgets: SeriesBudgets,
+    /// Figures.
+    pub metrics: Metrics,
+    /// One pass at a time.
+    pub pass: Mutex<()>,
+    /// Asks for a pass before the next check.
+    pub wanted: Notify,
+}
+
+impl Flusher {
+    /// Checks every `interval`, or when asked; ends when dropped.
+    pub async fn run(self: Arc<Self>, interval: std::time::Duration) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.wanted.notified() => {}
+            }
+            if let Err(e) = self.flush_due().await {
+                self.metrics.flush_failures.inc();
+                tracing::warn!(error = %e, "flush failed, the windows stay in memory and on disk until it succeeds");
+            }
+        }
+    }
+
+    /// Closes and flushes what is due by time or for want of memory.
+    pub async fn flush_due(&self) -> Result<(), IngestError> {
+        let _one = self.pass.lock().await;
+        let now = self.clock.now_ms();
+        let pressed =
+            self.shards.iter().map(|s| s.state.read().head.bytes() as u64).sum::<u64>() > self.options.pressure_bytes;
+        for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
+            let due = shard.windows_to_close(|start| start + WINDOW_MS + self.options.out_of_order_ms <= now, pressed);
+            self.close(shard, &due).await?;
+        }
+        self.flush_closed().await
+    }
+
+    /// Closes every window and flushes it.
+    pub async fn flush_all(&self) -> Result<(), IngestError> {
+        let _one = self.pass.lock().await;
+        for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
+            let due = shard.windows_to_close(|_| true, false);
+            self.close(shard, &due).await?;
+        }
+        self.flush_closed().await
+    }
+
+    async fn close(&self, shard: &Shard, starts: &[i64]) -> Result<(), IngestError> {
+        for start in starts {
+            shard.group.propose(close_entry(*start)).await?;
+            crash::point("flush-closed");
+        }
+        Ok(())
+    }
+
+    async fn flush_closed(&self) -> Result<(), IngestError> {
+        for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
+            let closed = shard.state.read().ledger.closed.clone();
+            for window in closed {
+                self.flush_window(shard, window).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_window(&self, shard: &Arc<Shard>, window: ClosedWindow) -> Result<(), IngestError> {
+        let began = self.clock.monotonic();
+        // The applied entries of the window must be on this node's own disk before their block may exist elsewhere.
+        while shard.group.flushed_index() < shard.group.applied_index() {
+            tokio::task::yield_now().await;
+        }
+        let uploaded_ms = self.clock.now_ms();
+        let name = BlockName::of_flush(self.epoch, shard.id, window.start, window.sequence);
+        let snapshot = shard.state.read().head.window_series(window.start, window.generation);
+        let (shard_id, epoch) = (shard.id, self.epoch);
+        let work = move || build(snapshot, name, shard_id, epoch, window, uploaded_ms);
+        let built = tokio::task::spawn_blocking(work).await.map_err(|_| IngestError::Stopping)??;
+        self.upload(&built).await?;
+        crash::point("flush-uploaded");
+        let versions = self.commit(shard, window, uploaded_ms, &built).await?;
+        crash::point("flush-committed");
+        let tables: Vec<(String, u64)> = versions.iter().map(|(t, v)| (t.as_str().to_owned(), *v)).collect();
+        let applied = shard.group.propose(flushed_entry(window.sequence, &tables)).await?;
+        for (tenant, n) in read_flushed_reply(&applied.reply).map_err(IngestError::Reply)? {
+            if let Ok(tenant) = TenantId::new(&tenant) {
+                self.budgets.of(&tenant).release(n);
+            }
+        }
+        crash::point("flush-noted");
+        let samples: u64 = built.iter().map(|b| b.samples).sum();
+        let bytes: u64 = built.iter().flat_map(|b| &b.files).map(|f| f.1.len() as u64).sum();
+        self.metrics.flushed(samples, bytes, self.clock.monotonic().saturating_sub(began));
+        tracing::info!(shard = %shard.id, window = window.start, sequence = window.sequence, samples, bytes, "window flushed");
+        Ok(())
+    }
+
+    async fn upload(&self, built: &[Built]) -> Result<(), IngestError> {
+        let files: Vec<(object_store::path::Path, Bytes)> = built
+            .iter()
+            .flat_map(|b| b.files.iter().map(|(add, bytes)| (add.file.key(&b.tenant), bytes.clone())))
+            .collect();
+        let puts = files.into_iter().map(|(key, bytes)| async move {
+            self.bucket.put(&key, bytes).await?;
+            crash::point("flush-upload");
+            Ok::<(), IngestError>(())
+        });
+        stream::iter(puts).buffer_unordered(UPLOADS).try_collect().await
+    }
+
+    /// Lets meta decide the versions that hold the window.
+    async fn commit(
+        &self,
+        shard: &Shard,
+        window: ClosedWindow,
+        uploaded_ms: i64,
+        built: &[Built],
+    ) -> Result<BTreeMap<TenantId, u64>, IngestError> {
+        if built.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let app = app_of(self.epoch, shard.id);
+        let mut commit = Commit::new(app, window.sequence, self.clock.now_ms(), uploaded_ms, self.schema.clone());
+        for block in built {
+            let adds: Vec<_> = block.files.iter().map(|(add, _)| add.clone()).collect();
+            commit.table(block.tenant.clone(), &adds, &[]);
+        }
+        let applied = self.meta.propose(Command::Commit(commit).encode()).await?;
+        match Answer::decode(&applied.reply) {
+            Ok(Answer::Committed(committed)) => Ok(committed.versions.into_iter().collect()),
+            Ok(Answer::Refused(refusal)) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
+            Ok(Answer::Done) => {
+                Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() })
+            }
+            Err(e) => Err(IngestError::Commit { shard: shard.id, reason: e.to_string() }),
+        }
+    }
+}
+
+impl Shard {
+    /// Starts of the open windows to be closed now; under memory pressure the oldest one is, whatever its time.
+    fn windows_to_close(&self, due: impl Fn(i64) -> bool, pressed: bool) -> Vec<i64> {
+        let windows = self.state.read().head.windows();
+        let open: Vec<i64> = windows.iter().filter(|w| w.state == WindowState::Open).map(|w| w.start).collect();
+        let oldest = open.iter().min().copied().filter(|_| pressed);
+        open.into_iter().filter(|start| due(*start) || Some(*start) == oldest).collect()
+    }
+}

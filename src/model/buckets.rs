@@ -1,0 +1,123 @@
+//! The buckets of a native histogram with their bounds.
+//!
+//! *Invariants:* buckets come in ascending order of value: negative side, zero bucket, positive side. Index `i` of an
+//! exponential schema `s` ends at `2^(i · 2^-s)`.
+//!
+//! *Not here:* interpolation and arithmetic (`promql`).
+//!
+//! Source: Prometheus native histograms specification.
+
+use super::{Histogram, Span};
+
+/// One bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// Lower bound.
+    pub lower: f64,
+    /// Upper bound.
+    pub upper: f64,
+    /// Whether a value equal to the lower bound is inside.
+    pub lower_inclusive: bool,
+    /// Whether a value equal to the upper bound is inside.
+    pub upper_inclusive: bool,
+    /// Observations.
+    pub count: f64,
+}
+
+/// Upper bound of the positive bucket with this index.
+pub fn exponential_bound(index: i32, schema: i32) -> f64 {
+    if schema <= 0 {
+        let exponent = i64::from(index) << -schema;
+        return (exponent.clamp(-1100, 1100) as f64).exp2();
+    }
+    // The fraction's power first, then exact doublings: neighbouring schemas agree on the bounds they share.
+    let steps = 1 << schema;
+    let fraction = f64::from(index.rem_euclid(steps)) / f64::from(steps);
+    let doublings = index.div_euclid(steps).clamp(-1100, 1100);
+    fraction.exp2() * f64::from(doublings).exp2()
+}
+
+/// All buckets that the spans name, empty ones too, ascending.
+pub fn buckets(h: &Histogram) -> Vec<Bucket> {
+    let mut out = Vec::with_capacity(h.positive.len() + h.negative.len() + 1);
+    if h.is_custom() {
+        out.extend(indexed(&h.positive_spans, &h.positive).map(|(i, count)| custom(h, i, count)));
+        return out;
+    }
+    let bound = |i: i32| exponential_bound(i, h.schema);
+    for (i, count) in indexed(&h.negative_spans, &h.negative) {
+        let (lower, upper) = (-bound(i), -bound(i - 1));
+        out.push(Bucket { lower, upper, lower_inclusive: true, upper_inclusive: false, count });
+    }
+    out.reverse();
+    if h.zero_count != 0.0 {
+        let (upper, count) = (h.zero_threshold, h.zero_count);
+        out.push(Bucket { lower: -upper, upper, lower_inclusive: true, upper_inclusive: true, count });
+    }
+    for (i, count) in indexed(&h.positive_spans, &h.positive) {
+        let (lower, upper) = (bound(i - 1), bound(i));
+        out.push(Bucket { lower, upper, lower_inclusive: false, upper_inclusive: true, count });
+    }
+    out
+}
+
+fn custom(h: &Histogram, i: i32, count: f64) -> Bucket {
+    let bound = |i: i32| usize::try_from(i).ok().and_then(|i| h.custom_values.get(i)).copied();
+    let lower = if i == 0 { f64::NEG_INFINITY } else { bound(i - 1).unwrap_or(f64::INFINITY) };
+    let upper = bound(i).unwrap_or(f64::INFINITY);
+    Bucket { lower, upper, lower_inclusive: i == 0, upper_inclusive: true, count }
+}
+
+/// Bucket indexes and counts of one side.
+fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
+    let mut next = 0i32;
+    let indexes = spans.iter().flat_map(move |span| {
+        let first = next.saturating_add(span.offset);
+        next = first.saturating_add_unsigned(span.length);
+        first..next
+    });
+    indexes.zip(counts.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_follow_the_schema() {
+        assert_eq!(exponential_bound(3, 0), 8.0);
+        assert_eq!(exponential_bound(-2, -1), 2f64.powi(-4));
+        assert_eq!(exponential_bound(4, 2), 2.0);
+        assert_eq!(exponential_bound(1, 1), std::f64::consts::SQRT_2);
+        assert_eq!(exponential_bound(-1, 1), std::f64::consts::SQRT_2 / 2.0);
+    }
+
+    #[test]
+    fn buckets_ascend_from_negative_to_positive() {
+        let span = |offset, length| Span { offset, length };
+        let h = Histogram {
+            zero_threshold: 0.001,
+            zero_count: 1.0,
+            positive_spans: vec![span(0, 1), span(1, 1)],
+            positive: vec![2.0, 3.0],
+            negative_spans: vec![span(0, 2)],
+            negative: vec![4.0, 5.0],
+            ..Histogram::default()
+        };
+        let got: Vec<_> = buckets(&h).iter().map(|b| (b.lower, b.upper, b.count)).collect();
+        assert_eq!(got, [(-2.0, -1.0, 5.0), (-1.0, -0.5, 4.0), (-0.001, 0.001, 1.0), (0.5, 1.0, 2.0), (2.0, 4.0, 3.0)]);
+    }
+
+    #[test]
+    fn custom_buckets_take_their_bounds_from_the_list() {
+        let h = Histogram {
+            schema: -53,
+            positive_spans: vec![Span { offset: 0, length: 3 }],
+            positive: vec![1.0, 2.0, 3.0],
+            custom_values: vec![5.0, 10.0],
+            ..Histogram::default()
+        };
+        let got: Vec<_> = buckets(&h).iter().map(|b| (b.lower, b.upper)).collect();
+        assert_eq!(got, [(f64::NEG_INFINITY, 5.0), (5.0, 10.0), (10.0, f64::INFINITY)]);
+    }
+}

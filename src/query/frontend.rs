@@ -1,0 +1,241 @@
+//! Queries as clients ask them: parse, wait for a place, fetch, evaluate, within time and memory.
+//!
+//! *Invariants:* at most `max_concurrency` queries run; a waiting one gives up when its time is over. Evaluation runs on a
+//! blocking thread, so a heavy query never holds up writes. A query whose client went away is cancelled.
+//!
+//! *Not here:* HTTP (`api::http::query`), where samples come from (`query::leaf`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::leaf::Leaf;
+use super::metrics::Metrics;
+use crate::env::Clock;
+use crate::error::{HasKind, Kind};
+use crate::model::{StepGrid, TenantId};
+use crate::promql::ast::Ast;
+use crate::promql::exec::control::{CancelToken, Limits};
+use crate::promql::exec::error::Error as EvalError;
+use crate::promql::exec::result::QueryResult;
+use crate::promql::exec::{Engine, EngineOptions, Times};
+use crate::promql::value_type::ValueType;
+use crate::promql::{ParseError, ParseOptions, parse};
+use crate::store::FetchStats;
+use crate::store::counted::FetchTotals;
+
+/// Settings of queries.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryOptions {
+    /// Longest a query may run.
+    pub timeout: Duration,
+    /// How far back an instant selector looks, milliseconds.
+    pub lookback_ms: i64,
+    /// Queries at the same time.
+    pub concurrency: usize,
+    /// What one query may hold.
+    pub limits: Limits,
+    /// What all queries may hold, bytes.
+    pub total_bytes: u64,
+}
+
+/// A query.
+#[derive(Debug, Clone)]
+pub struct QueryRequest {
+    /// Who asks.
+    pub tenant: TenantId,
+    /// PromQL.
+    pub text: String,
+    /// One moment or many.
+    pub times: Times,
+    /// Less time than the node allows.
+    pub timeout: Option<Duration>,
+    /// Another lookback, milliseconds.
+    pub lookback_ms: Option<i64>,
+}
+
+/// An answer and what it cost.
+#[derive(Debug)]
+pub struct Answered {
+    /// The query, into which positions of annotations point.
+    pub text: String,
+    /// Value, annotations, samples.
+    pub result: QueryResult,
+    /// What was fetched from the bucket.
+    pub fetched: FetchTotals,
+}
+
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// It is not PromQL.
+    #[error("{0}")]
+    Parse(#[from] ParseError),
+    /// A range query must be of a scalar or an instant vector.
+    #[error("invalid expression type \"{0}\" for range query, must be Scalar or instant Vector")]
+    RangeType(&'static str),
+    /// It failed while it was evaluated.
+    #[error("{0}")]
+    Eval(#[from] EvalError),
+    /// No place became free in time.
+    #[error("query timed out in query queue")]
+    Queue,
+    /// All queries together hold too much.
+    #[error("queries of this node hold {held} bytes, query.max_total_bytes is {limit}: try again later")]
+    NodeBudget {
+        /// What they hold.
+        held: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// The thread that evaluated it is gone.
+    #[error("query evaluation stopped unexpectedly")]
+    Lost,
+}
+
+impl HasKind for QueryError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Parse(_) | Self::RangeType(_) => Kind::Invalid,
+            Self::Eval(e) => e.kind(),
+            Self::Queue | Self::NodeBudget { .. } => Kind::Unavailable,
+            Self::Lost => Kind::Internal,
+        }
+    }
+}
+
+/// Answers queries.
+pub struct Queries {
+    leaf: Arc<Leaf>,
+    options: QueryOptions,
+    places: Semaphore,
+    reserved_bytes: Arc<AtomicU64>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl Queries {
+    /// Queries over what this node holds.
+    pub fn new(leaf: Arc<Leaf>, options: QueryOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        let places = Semaphore::new(options.concurrency);
+        Self { leaf, options, places, reserved_bytes: Arc::default(), clock, metrics }
+    }
+
+    /// Series and labels.
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
+    /// Now, milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Which parts of the language are on.
+    pub fn parse_options(&self) -> ParseOptions {
+        ParseOptions::default()
+    }
+
+    /// Answers a query.
+    pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
+        let began = self.clock.monotonic();
+        let answered = self.run_unmeasured(&request).await;
+        let took = self.clock.monotonic().saturating_sub(began);
+        self.metrics.finished(matches!(request.times, Times::Instant(_)), took, answered.as_ref());
+        answered
+    }
+
+    async fn run_unmeasured(&self, request: &QueryRequest) -> Result<Answered, QueryError> {
+        let ast = parse(&request.text, self.parse_options())?;
+        check_type(&ast, request.times)?;
+        let timeout = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
+        let cancel = CancelToken::default();
+        let guard = CancelOnDrop(cancel.clone());
+        let run = self.fetch_and_evaluate(ast, request, cancel.clone());
+        let answered = match tokio::time::timeout(timeout, run).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                cancel.time_out();
+                std::mem::forget(guard);
+                return Err(EvalError::TimedOut.into());
+            }
+        };
+        drop(guard);
+        answered
+    }
+
+    async fn fetch_and_evaluate(
+        &self,
+        ast: Ast,
+        request: &QueryRequest,
+        cancel: CancelToken,
+    ) -> Result<Answered, QueryError> {
+        // The semaphore is never closed, so failing to get a place cannot happen; the timeout is around this future.
+        let _place = self.places.acquire().await.map_err(|_| QueryError::Queue)?;
+        let _bytes = self.reserve()?;
+        let engine = Engine::new(EngineOptions {
+            lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
+            limits: self.options.limits,
+            ..EngineOptions::default()
+        });
+        let times = request.times;
+        let plan = engine.plan(&ast, times)?;
+        let stats = Arc::new(FetchStats::default());
+        let source = self.leaf.source(request.tenant.clone(), Arc::clone(&stats));
+        let fetched = engine.fetch(&source, &plan, &cancel).await?;
+        let evaluate = move || engine.evaluate(&plan, fetched, times, &cancel);
+        let result = tokio::task::spawn_blocking(evaluate).await.map_err(|_| QueryError::Lost)??;
+        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals() })
+    }
+
+    /// Room for one query within the node's total.
+    fn reserve(&self) -> Result<Reserved, QueryError> {
+        let bytes = self.options.limits.max_bytes as u64;
+        let limit = self.options.total_bytes;
+        let held = self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = Reserved { total: Arc::clone(&self.reserved_bytes), bytes };
+        // Queries rarely use their whole budget: the node's total may be promised several times over, but not without end.
+        if held > limit.saturating_mul(OVERCOMMIT) {
+            return Err(QueryError::NodeBudget { held, limit });
+        }
+        Ok(reserved)
+    }
+}
+
+/// How many times the node's query memory may be promised.
+const OVERCOMMIT: u64 = 16;
+
+struct Reserved {
+    total: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Cancels a query when the future that waits for it is dropped.
+struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn check_type(ast: &Ast, times: Times) -> Result<(), QueryError> {
+    let value_type = ast.value_type(ast.root);
+    match (times, value_type) {
+        (Times::Instant(_), _) | (Times::Range(_), ValueType::Scalar | ValueType::Vector) => Ok(()),
+        (Times::Range(_), other) => Err(QueryError::RangeType(other.documented_name())),
+    }
+}
+
+/// The grid of a range query.
+pub fn grid(start: i64, end: i64, step: i64) -> StepGrid {
+    StepGrid { start, end, step }
+}

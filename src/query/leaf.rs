@@ -1,0 +1,268 @@
+//! This node's samples: heads and blocks as one source.
+//!
+//! *Invariants:* a read begins with one read-index per shard, so it sees everything acknowledged before it began. Heads
+//! and flush floor of a shard are read under one lock; the table view is at least as new as what any shard says it has
+//! flushed, and blocks above a shard's floor are left out, because the head still holds them: each sample is seen once.
+//!
+//! *Not here:* merging pieces of a series (`query::merge`), evaluation (`promql`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, try_join_all};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::blocks::Blocks;
+use super::merge::{Piece, merge};
+use crate::error::{Error, HasKind};
+use crate::ingest::ingester::Shard;
+use crate::meta::Views;
+use crate::model::{Columns, Labels, Matcher, MetadataRow, ShardId, TenantId, TimeRange};
+use crate::promql::source::{SampleCursor, SelectRequest, SelectedSeries, SeriesSet, Source};
+use crate::store::catalog::snapshot::Block;
+use crate::store::counted::counting;
+use crate::store::{FetchStats, Tables};
+
+/// Blocks read at a time by one select.
+const BLOCKS_IN_FLIGHT: usize = 8;
+
+/// Resolution that queries read.
+const RAW: &str = "raw";
+
+/// What this node can answer from.
+pub struct Leaf {
+    /// Shards with a replica here.
+    pub shards: Vec<Arc<Shard>>,
+    /// Catalogs.
+    pub tables: Arc<Tables>,
+    /// Which table versions are decided.
+    pub meta: Views,
+    /// Open blocks.
+    pub blocks: Blocks,
+}
+
+/// A shard's part of a read.
+struct HeadRead<T> {
+    shard: ShardId,
+    flushed: u64,
+    table_version: Option<u64>,
+    found: T,
+}
+
+impl Leaf {
+    /// The source of one query of `tenant`; bytes fetched for it are counted in `stats`.
+    pub fn source(self: &Arc<Self>, tenant: TenantId, stats: Arc<FetchStats>) -> TenantSource {
+        TenantSource { leaf: Arc::clone(self), tenant, stats }
+    }
+
+    /// Label sets that fulfil any of the selectors and have a sample in `range`.
+    pub async fn series(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<BTreeSet<Labels>, Error> {
+        let mut all = BTreeSet::new();
+        for matchers in selectors {
+            let (heads, blocks) = self.read(tenant, range, |h| h.series_labels(tenant, matchers, range)).await?;
+            all.extend(heads.into_iter().flatten());
+            for block in blocks {
+                let reader = self.blocks.open(&block).await?;
+                all.extend(reader.series(matchers, range).into_iter().map(|(labels, _)| labels));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Label names of those series (of all, without selectors).
+    pub async fn label_names(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<BTreeSet<String>, Error> {
+        let mut all = BTreeSet::new();
+        for matchers in any_of(selectors) {
+            let (heads, blocks) = self.read(tenant, range, |h| h.label_names(tenant, matchers, range)).await?;
+            all.extend(heads.into_iter().flatten());
+            for block in blocks {
+                all.extend(self.blocks.open(&block).await?.label_names(matchers, range));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Values of one label of those series.
+    pub async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<BTreeSet<String>, Error> {
+        let mut all = BTreeSet::new();
+        for matchers in any_of(selectors) {
+            let (heads, blocks) = self.read(tenant, range, |h| h.label_values(tenant, name, matchers, range)).await?;
+            all.extend(heads.into_iter().flatten());
+            for block in blocks {
+                all.extend(self.blocks.open(&block).await?.label_values(name, matchers, range));
+            }
+        }
+        Ok(all)
+    }
+
+    /// What is known of a metric, or of all.
+    pub async fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> Result<Vec<MetadataRow>, Error> {
+        let heads = self.read_heads(tenant, |head| head.metadata(tenant, metric)).await?;
+        Ok(heads.into_iter().flat_map(|h| h.found).collect())
+    }
+
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+        stats: &Arc<FetchStats>,
+    ) -> Result<SeriesSet, Error> {
+        let (matchers, range) = (&request.matchers, request.range);
+        let (heads, blocks) = self.read(tenant, range, |head| head.select(tenant, matchers, range)).await?;
+        let mut series: Vec<(Labels, Vec<Piece>)> = Vec::new();
+        for found in heads.into_iter().flatten() {
+            let labels = found.labels.clone();
+            // What is in a head was committed after everything of its shard that is in a block.
+            let piece =
+                Piece { rank: u64::MAX, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
+            series.push((labels, vec![piece]));
+        }
+        if !blocks.is_empty() {
+            counting(Arc::clone(stats), self.add_blocks(&mut series, blocks, request)).await?;
+        }
+        let mut series: Vec<SelectedSeries> =
+            series.into_iter().map(|(labels, pieces)| SelectedSeries { labels, cursor: merge(pieces) }).collect();
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(SeriesSet { series, warnings: Vec::new() })
+    }
+
+    async fn add_blocks(
+        &self,
+        series: &mut Vec<(Labels, Vec<Piece>)>,
+        blocks: Vec<Arc<Block>>,
+        request: &SelectRequest,
+    ) -> Result<(), Error> {
+        let reads = blocks.into_iter().map(|block| async move {
+            let reader = self.blocks.open(&block).await?;
+            let found = reader.select(&request.matchers, request.range).await;
+            found.map(|found| (block, found)).map_err(|e| Error::new(e.kind(), e.to_string()))
+        });
+        let read: Vec<_> = stream::iter(reads).buffered(BLOCKS_IN_FLIGHT).try_collect().await?;
+        let mut places: HashMap<Labels, usize> =
+            series.iter().enumerate().map(|(i, (labels, _))| (labels.clone(), i)).collect();
+        for (block, found) in read {
+            for one in found {
+                let (Some(first), Some(last)) = (one.samples.timestamps.first(), one.samples.timestamps.last()) else {
+                    continue;
+                };
+                let range = TimeRange::new(*first, *last);
+                let piece = Piece { rank: block.tags.sequence, range, cursor: Box::new(Whole(Some(one.samples))) };
+                let place = *places.entry(one.labels.clone()).or_insert_with(|| {
+                    series.push((one.labels, Vec::new()));
+                    series.len() - 1
+                });
+                series[place].1.push(piece);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all heads, and says which blocks hold the rest of `range`.
+    async fn read<T>(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+        from_head: impl Fn(&crate::head::Head) -> T,
+    ) -> Result<(Vec<T>, Vec<Arc<Block>>), Error> {
+        let heads = self.read_heads(tenant, from_head).await?;
+        let state = self.meta.current();
+        let decided = state.tables.get(tenant).and_then(|t| t.version);
+        let flushed = heads.iter().filter_map(|h| h.table_version).max();
+        let pending = state.tables.get(tenant).cloned();
+        let table = self
+            .tables
+            .at(tenant, decided.max(flushed), move |v| pending.as_ref().and_then(|t| t.pending_at(v)))
+            .await
+            .map_err(|e| Error::new(e.kind(), e.to_string()))?;
+        let epoch = state.shard_map.epoch;
+        let floors: HashMap<ShardId, u64> = heads.iter().map(|h| (h.shard, h.flushed)).collect();
+        let in_table = |block: &&Arc<Block>| match block.tags.shard {
+            Some(shard) if block.tags.epoch == Some(epoch) => {
+                floors.get(&shard).is_none_or(|floor| block.tags.sequence <= *floor)
+            }
+            _ => true,
+        };
+        let blocks = table.blocks_in(RAW, range).filter(in_table).cloned().collect();
+        Ok((heads.into_iter().map(|h| h.found).collect(), blocks))
+    }
+
+    async fn read_heads<T>(
+        &self,
+        tenant: &TenantId,
+        from_head: impl Fn(&crate::head::Head) -> T,
+    ) -> Result<Vec<HeadRead<T>>, Error> {
+        let barriers = self.shards.iter().map(|shard| shard.group.read_index());
+        try_join_all(barriers).await.map_err(|e| Error::new(e.kind(), e.to_string()))?;
+        let read = |shard: &Arc<Shard>| {
+            let state = shard.state.read();
+            HeadRead {
+                shard: shard.id,
+                flushed: state.ledger.flushed,
+                table_version: state.ledger.tables.get(tenant.as_str()).copied(),
+                found: from_head(&state.head),
+            }
+        };
+        Ok(self.shards.iter().map(read).collect())
+    }
+}
+
+/// Without selectors everything matches.
+fn any_of(selectors: &[Vec<Matcher>]) -> Vec<&[Matcher]> {
+    if selectors.is_empty() { vec![&[]] } else { selectors.iter().map(Vec::as_slice).collect() }
+}
+
+/// One tenant's samples, for one query.
+pub struct TenantSource {
+    leaf: Arc<Leaf>,
+    tenant: TenantId,
+    stats: Arc<FetchStats>,
+}
+
+impl Source for TenantSource {
+    fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
+        Box::pin(self.leaf.select(&self.tenant, request, &self.stats))
+    }
+}
+
+/// A head's cursor, with its errors in the engine's words.
+struct Fallible(crate::chunk::ChunkCursor);
+
+impl SampleCursor for Fallible {
+    fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
+        self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
+    }
+}
+
+/// Samples that are decoded already.
+struct Whole(Option<Columns>);
+
+impl SampleCursor for Whole {
+    fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
+        match self.0.take() {
+            Some(samples) => {
+                *out = samples;
+                Ok(true)
+            }
+            None => {
+                out.clear();
+                Ok(false)
+            }
+        }
+    }
+}
