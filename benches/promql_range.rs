@@ -2,6 +2,8 @@
 //!
 //! Names are `promql/range/<case>`; throughput counts samples read.
 
+#![allow(clippy::expect_used, missing_docs, reason = "a failure of the bench itself")]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
