@@ -72,7 +72,7 @@ section! {
     pub struct Log {
         /// Least severe level written (`error`, `warn`, `info`, `debug`, `trace`), or directives such as
         /// `info,metrolith::raft=debug`. openraft tells each vote at `info`.
-        level: String = "info,openraft=warn".to_owned();
+        level: String = "info".to_owned();
         /// Form of a log line.
         format: LogFormat = LogFormat::Logfmt;
     }
