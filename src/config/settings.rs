@@ -104,8 +104,6 @@ section! {
         /// Memory all heads of the node may take; at three quarters windows are closed early, at the bound writes are
         /// answered 503.
         max_memory_bytes: ByteSize = ByteSize::gib(2), within ByteSize::mib(64), ByteSize::gib(4096);
-        /// How long a flushed window stays in memory for queries that were planned before the flush.
-        linger: Duration = secs(300), within secs(0), hours(24);
     }
 }
 

@@ -5,6 +5,7 @@
 //! *Not here:* the language (`promql`), HTTP (`api`).
 
 pub mod blocks;
+pub mod budget;
 pub mod frontend;
 pub mod leaf;
 pub mod merge;

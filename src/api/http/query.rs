@@ -55,7 +55,7 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
         let problem = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", problem));
     }
-    if (end - start) / step > MAX_STEPS {
+    if end.checked_sub(start).is_none_or(|span| span / step > MAX_STEPS) {
         let problem = "exceeded maximum resolution of 11,000 points per timeseries. \
                        Try decreasing the query resolution (?step=XX)";
         return Err(ApiError::new(ErrorType::BadData, problem));
@@ -125,8 +125,6 @@ fn query_error(error: &QueryError) -> ApiError {
     let error_type = match error {
         QueryError::Parse(_) => return ApiError::parameter("query", error),
         QueryError::RangeType(_) => return ApiError::parameter("query", error),
-        QueryError::Queue => ErrorType::Timeout,
-        QueryError::NodeBudget { .. } => ErrorType::Unavailable,
         QueryError::Lost => ErrorType::Internal,
         QueryError::Eval(e) => match e {
             EvalError::TimedOut => ErrorType::Timeout,
