@@ -151,6 +151,10 @@ impl Queries {
         let ast = parse(&request.text, self.parse_options())?;
         check_type(&ast, request.times)?;
         let timeout = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
+        if timeout.is_zero() {
+            // The timer would let a query through that never has to wait.
+            return Err(EvalError::TimedOut.into());
+        }
         let cancel = CancelToken::default();
         let guard = CancelOnDrop(cancel.clone());
         let run = self.fetch_and_evaluate(ast, request, cancel.clone());

@@ -11,7 +11,7 @@ use axum::response::Response;
 
 use super::App;
 use super::json::query_data;
-use super::params::Params;
+use super::params::{Params, parse_duration};
 use super::reply::{ApiError, ErrorType, enveloped, success};
 use super::tenant::Tenant;
 use crate::error::{HasKind, Kind};
@@ -49,8 +49,7 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step = super::params::parse_duration(params.get("step").unwrap_or_default())
-        .map_err(|e| ApiError::parameter("step", e))?;
+    let step = parse_duration(params.get("step").unwrap_or_default()).map_err(|e| ApiError::parameter("step", e))?;
     if step <= 0 {
         let problem = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", problem));
@@ -92,10 +91,10 @@ fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {
 }
 
 fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
-    match params.duration("lookback_delta")? {
-        Some(ms) if ms <= 0 => Err(ApiError::parameter("lookback_delta", "must be positive")),
-        other => Ok(other),
-    }
+    let Some(text) = params.get("lookback_delta") else { return Ok(None) };
+    let wrong = |e| ApiError::new(ErrorType::BadData, format!("error parsing lookback delta duration: {e}"));
+    // As in Prometheus, one that is not positive means the node's own.
+    parse_duration(text).map(|ms| Some(ms).filter(|ms| *ms > 0)).map_err(wrong)
 }
 
 fn answer(answered: Answered, limit: usize) -> Result<Response, ApiError> {
