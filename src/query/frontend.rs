@@ -65,6 +65,19 @@ pub struct Answered {
     pub result: QueryResult,
     /// What was fetched from the bucket.
     pub fetched: FetchTotals,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where the time of a query went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Waiting for a place.
+    pub queue: Duration,
+    /// Planning, and fetching samples.
+    pub prepare: Duration,
+    /// Evaluating.
+    pub evaluate: Duration,
 }
 
 /// Why a query was not answered.
@@ -176,8 +189,10 @@ impl Queries {
         request: &QueryRequest,
         cancel: CancelToken,
     ) -> Result<Answered, QueryError> {
+        let mut lap = Lap(self.clock.as_ref(), self.clock.monotonic());
         // The semaphore is never closed, so failing to get a place cannot happen; the timeout is around this future.
         let _place = self.places.acquire().await.map_err(|_| QueryError::Queue)?;
+        let queue = lap.next();
         let _bytes = self.reserve()?;
         let engine = Engine::new(EngineOptions {
             lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
@@ -189,9 +204,11 @@ impl Queries {
         let stats = Arc::new(FetchStats::default());
         let source = self.leaf.source(request.tenant.clone(), Arc::clone(&stats));
         let fetched = engine.fetch(&source, &plan, &cancel).await?;
+        let prepare = lap.next();
         let evaluate = move || engine.evaluate(&plan, fetched, times, &cancel);
         let result = tokio::task::spawn_blocking(evaluate).await.map_err(|_| QueryError::Lost)??;
-        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals() })
+        let timings = Timings { queue, prepare, evaluate: lap.next() };
+        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals(), timings })
     }
 
     /// Room for one query within the node's total.
@@ -210,6 +227,17 @@ impl Queries {
 
 /// How many times the node's query memory may be promised.
 const OVERCOMMIT: u64 = 16;
+
+/// A clock and when the current stage began.
+struct Lap<'a>(&'a dyn Clock, Duration);
+
+impl Lap<'_> {
+    /// How long the stage took; the next one begins.
+    fn next(&mut self) -> Duration {
+        let now = self.0.monotonic();
+        now.saturating_sub(std::mem::replace(&mut self.1, now))
+    }
+}
 
 struct Reserved {
     total: Arc<AtomicU64>,

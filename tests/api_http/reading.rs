@@ -256,6 +256,31 @@ async fn requests_may_come_in_every_form() {
     assert_eq!(packed.headers()["content-encoding"], "gzip");
     assert!(packed.headers()["vary"].to_str().unwrap().to_lowercase().contains("accept-encoding"));
     assert!(packed.bytes().await.unwrap().starts_with(&[0x1f, 0x8b]));
+
+    let ask = |origin: &'static str| {
+        let get = node.client.get(format!("{}/api/v1/query?query=1", node.url));
+        if origin.is_empty() { get } else { get.header("Origin", origin) }
+    };
+    let foreign = Reply::of(ask("http://a.example").send().await.unwrap()).await;
+    assert_eq!(foreign.header("access-control-allow-origin"), "http://a.example");
+    assert_eq!(Reply::of(ask("").send().await.unwrap()).await.header("access-control-allow-origin"), "");
+    data.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_tells_what_it_cost_when_asked() {
+    let data = Data::new().await;
+    let reply = data.ask("query_range?query=sum(up)&start=@0&end=@10&step=10&stats=all").await.json();
+    assert_eq!(reply["data"]["result"][0]["values"].as_array().unwrap().len(), 2);
+    let stats = &reply["data"]["stats"];
+    assert_eq!(stats["samples"]["samplesRead"], 4, "{stats}");
+    assert!(stats["samples"]["peakSamples"].as_u64().unwrap() > 0, "{stats}");
+    let timings = stats["timings"].as_object().unwrap();
+    let names: Vec<&str> = timings.keys().map(String::as_str).collect();
+    let expected = ["evalTotalTime", "resultSortTime", "queryPreparationTime", "innerEvalTime", "execQueueTime"];
+    assert_eq!(names, [&expected[..], &["execTotalTime"]].concat());
+    let of = |name: &str| timings[name].as_f64().unwrap();
+    assert!(of("execTotalTime") >= of("innerEvalTime") && of("innerEvalTime") > 0.0, "{stats}");
     data.node.stop().await;
 }
 

@@ -39,7 +39,7 @@ pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Par
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
     };
-    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit)
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, &params)
 }
 
 /// `GET|POST /api/v1/query_range`.
@@ -66,7 +66,7 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
     };
-    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit)
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, &params)
 }
 
 /// `GET|POST /api/v1/format_query`.
@@ -97,8 +97,8 @@ fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
     parse_duration(text).map(|ms| Some(ms).filter(|ms| *ms > 0)).map_err(wrong)
 }
 
-fn answer(answered: Answered, limit: usize) -> Result<Response, ApiError> {
-    let Answered { text, mut result, .. } = answered;
+fn answer(answered: Answered, limit: usize, params: &Params) -> Result<Response, ApiError> {
+    let Answered { text, mut result, timings, .. } = answered;
     let mut warnings = result.annotations.render(Severity::Warning, &text, API_LIMIT);
     let infos = result.annotations.render(Severity::Info, &text, API_LIMIT);
     let truncated = match &mut result.value {
@@ -109,7 +109,8 @@ fn answer(answered: Answered, limit: usize) -> Result<Response, ApiError> {
     if truncated {
         warnings.push(TRUNCATED.to_owned());
     }
-    Ok(enveloped(&query_data(&result.value), &warnings, &infos))
+    let stats = params.get("stats").map(|_| (&timings, &result.stats));
+    Ok(enveloped(&query_data(&result.value, stats), &warnings, &infos))
 }
 
 fn truncate<T>(items: &mut Vec<T>, limit: usize) -> bool {
