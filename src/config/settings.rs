@@ -71,7 +71,7 @@ section! {
     /// Log lines.
     pub struct Log {
         /// Least severe level written (`error`, `warn`, `info`, `debug`, `trace`), or directives such as
-        /// `info,metrolith::raft=debug`.
+        /// `info,metrolith::raft=debug`. Libraries speak at `warn` unless named.
         level: String = "info".to_owned();
         /// Form of a log line.
         format: LogFormat = LogFormat::Logfmt;

@@ -26,6 +26,8 @@ pub mod select_k;
 pub mod set;
 pub mod stage;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use super::annotations::Annotations;
 use super::ast::Ast;
