@@ -57,7 +57,12 @@ impl Request2 {
 
     pub(super) fn push(&mut self, labels: &[(&str, &str)], series: v2::TimeSeries) {
         let labels_refs = self.labels(labels);
-        self.request.timeseries.push(v2::TimeSeries { labels_refs, ..series });
+        self.push_raw(v2::TimeSeries { labels_refs, ..series });
+    }
+
+    /// A series whose references stay as they are.
+    pub(super) fn push_raw(&mut self, series: v2::TimeSeries) {
+        self.request.timeseries.push(series);
     }
 
     pub(super) fn body(&self) -> Vec<u8> {

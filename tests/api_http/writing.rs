@@ -306,10 +306,26 @@ async fn bad_samples_are_named_and_counted_while_the_good_ones_are_stored() {
         "{}",
         reply.body
     );
+    bad_series_of_version_2_are_named(&node, t).await;
     let pages = node.get("/metrics").await.body;
     let counted = r#"metrolith_rejected_samples_total{reason="sample_too_old",tenant="anonymous"} 1"#;
     assert!(pages.contains(counted), "{counted}");
     node.stop().await;
+}
+
+/// A histogram whose buckets are not its count, a label that refers to no symbol, and a good series.
+async fn bad_series_of_version_2_are_named(node: &Served, t: i64) {
+    let of = |h: v2::Histogram| v2::TimeSeries { histograms: vec![h], ..v2::TimeSeries::default() };
+    let sample = v2::Sample { value: 1.0, timestamp: t, start_timestamp: 0 };
+    let mut request = Request2::new();
+    request.push(&[("__name__", "h_bad")], of(v2::Histogram { positive_deltas: vec![1], ..custom_histogram(t) }));
+    request.push_raw(v2::TimeSeries { labels_refs: vec![90, 91], samples: vec![sample], ..v2::TimeSeries::default() });
+    request.push(&[("__name__", "h_good")], of(custom_histogram(t)));
+    let reply = node.send(V2, request.body()).await;
+    assert_eq!(reply.written(), (400, ["0", "1", "0"]), "{}", reply.body);
+    let counted = "2 samples rejected (1 label_invalid, 1 native_histogram_invalid); first: ";
+    assert!(reply.body.starts_with(counted), "{}", reply.body);
+    assert_eq!(node.instant("count({__name__=~\"h_.*\"})", t).await.matches(r#","1"]"#).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

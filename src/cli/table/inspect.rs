@@ -1,6 +1,8 @@
 //! `metrolith table inspect`: what one block is made of.
 //!
 //! *Invariants:* of the data files only footers and the series file are fetched.
+//!
+//! *Not here:* adding up a footer (`block::sizes`), finding the bucket (`cli::table`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,6 +1,8 @@
 //! `metrolith table ls`: tables of a bucket, blocks of a table.
 //!
 //! *Invariants:* figures come from the catalog alone; no data file is opened.
+//!
+//! *Not here:* what is inside a block (`cli::table::inspect`).
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
