@@ -65,6 +65,19 @@ pub struct Answered {
     pub result: QueryResult,
     /// What was fetched from the bucket.
     pub fetched: FetchTotals,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where the time of a query went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Waiting for a place.
+    pub queue: Duration,
+    /// Planning, and fetching samples.
+    pub prepare: Duration,
+    /// Evaluating.
+    pub evaluate: Duration,
 }
 
 /// Why a query was not answered.
@@ -140,6 +153,10 @@ impl Queries {
         let ast = parse(&request.text, self.parse_options())?;
         check_type(&ast, request.times)?;
         let timeout = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
+        if timeout.is_zero() {
+            // The timer would let a query through that never has to wait.
+            return Err(EvalError::TimedOut.into());
+        }
         let cancel = CancelToken::default();
         // A client that goes away drops this future, and the guard with it.
         let guard = CancelOnDrop(Some(cancel.clone()));
@@ -161,8 +178,10 @@ impl Queries {
         request: &QueryRequest,
         cancel: CancelToken,
     ) -> Result<Answered, QueryError> {
+        let mut lap = Lap::begin(&self.clock);
         // The semaphore is never closed; the timeout is around this future.
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| QueryError::Lost)?;
+        let queue = lap.next();
         let engine = Engine::new(EngineOptions {
             lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
             limits: self.options.limits,
@@ -179,10 +198,27 @@ impl Queries {
         let work = move || {
             let (_place, source) = (place, source);
             let fetched = runtime.block_on(engine.fetch(&source, &plan, &cancel))?;
-            engine.evaluate(&plan, fetched, times, &cancel)
+            let prepare = lap.next();
+            let result = engine.evaluate(&plan, fetched, times, &cancel)?;
+            Ok::<_, EvalError>((result, Timings { queue, prepare, evaluate: lap.next() }))
         };
-        let result = tokio::task::spawn_blocking(work).await.map_err(|_| QueryError::Lost)??;
-        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals() })
+        let (result, timings) = tokio::task::spawn_blocking(work).await.map_err(|_| QueryError::Lost)??;
+        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals(), timings })
+    }
+}
+
+/// A clock and when the current stage began.
+struct Lap(Arc<dyn Clock>, Duration);
+
+impl Lap {
+    fn begin(clock: &Arc<dyn Clock>) -> Self {
+        Self(Arc::clone(clock), clock.monotonic())
+    }
+
+    /// How long the stage took; the next one begins.
+    fn next(&mut self) -> Duration {
+        let now = self.0.monotonic();
+        now.saturating_sub(std::mem::replace(&mut self.1, now))
     }
 }
 

@@ -11,6 +11,6 @@ pub mod leaf;
 pub mod merge;
 pub mod metrics;
 
-pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest};
+pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest, Timings};
 pub use leaf::Leaf;
 pub use metrics::Metrics;
