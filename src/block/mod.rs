@@ -20,6 +20,7 @@ mod samples;
 mod select;
 mod series;
 mod slices;
+mod thrift;
 mod timelines;
 mod writer;
 
