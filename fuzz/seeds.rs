@@ -19,13 +19,20 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 use prometheus_client::registry::Registry;
 
-use crate::block_checks;
+use crate::{block_checks, entry_checks, head_checks, log_checks};
 
 const START: i64 = 1_780_272_000_000;
 
 /// Writes all of them below `corpus`.
 pub fn write(corpus: &FilePath) {
     let save = |target: &str, name: &str, bytes: Vec<u8>| {
+        let check = match target {
+            "block_reader" => block_checks::block_reader,
+            "head_snapshot" => head_checks::head_snapshot,
+            "log_reader" => log_checks::log_reader,
+            _ => entry_checks::shard_entry,
+        };
+        assert!(check(&bytes), "{target} refuses what was really written: {name}");
         let dir = corpus.join(target);
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join(name), bytes).unwrap();
@@ -53,8 +60,12 @@ fn uncompressed(file: &Bytes) -> Vec<u8> {
     let properties = WriterProperties::builder().set_key_value_metadata(metadata).set_data_page_row_count_limit(2);
     let properties = properties.set_write_batch_size(2).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), reader.schema().clone(), Some(properties)).unwrap();
-    for batch in reader.build().unwrap() {
-        writer.write(&batch.unwrap()).unwrap();
+    for group in 0..reader.metadata().num_row_groups() {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap();
+        for batch in reader.with_row_groups(vec![group]).build().unwrap() {
+            writer.write(&batch.unwrap()).unwrap();
+        }
+        writer.flush().unwrap();
     }
     writer.into_inner().unwrap()
 }
@@ -143,21 +154,19 @@ impl StateMachine for Nothing {
 /// A log of two groups in one segment, and in several, with a purged part.
 fn logs() -> Vec<(&'static str, Vec<u8>)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let log = |segment_bytes, release| {
+    let log = |segment_bytes, snapshot_log_bytes| {
         runtime.block_on(async {
             let disk = SimDisk::new(1);
-            let options = HostOptions { segment_bytes, ..HostOptions::new("/n", NodeId(1)) };
+            let options = HostOptions::new("/n", NodeId(1));
+            let options = HostOptions { segment_bytes, snapshot_log_bytes, ..options };
             let metrics = Metrics::register(&mut Registry::default());
             let clock = Arc::new(SystemClock::new());
             let host = Host::open(options, Arc::new(disk.clone()), clock, Arc::new(SeededRng::new(3)), metrics);
             let host = host.await.unwrap();
             for id in [3, 9] {
                 let group = host.start_group(GroupId(id), Box::new(Nothing), Bootstrap::SingleVoter).await.unwrap();
-                for n in 0..3 {
+                for n in 0..6 {
                     group.propose(Bytes::from(vec![b'a' + n; 9])).await.unwrap();
-                }
-                if release {
-                    group.release_log().await.unwrap();
                 }
                 group.propose(Bytes::from_static(b"last")).await.unwrap();
             }
@@ -165,7 +174,7 @@ fn logs() -> Vec<(&'static str, Vec<u8>)> {
             input(&disk)
         })
     };
-    vec![("one_segment", log(1 << 20, false)), ("segments", log(700, false)), ("purged", log(700, true))]
+    vec![("one_segment", log(1 << 20, 1 << 30)), ("segments", log(700, 1 << 30)), ("purged", log(700, 1_500))]
 }
 
 /// The newest segments, renumbered from 1 by the target.

@@ -23,7 +23,7 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
 
-fn replay(target: &str, check: fn(&[u8])) {
+fn replay<T>(target: &str, check: fn(&[u8]) -> T) {
     let dir = corpus().join(target);
     let mut seen = 0;
     for entry in std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("list {}: {e}", dir.display())) {

@@ -8,15 +8,16 @@ use metrolith::model::{Columns, TenantId, TimeRange};
 const SECTION_HEADER: usize = 9;
 
 /// No panic; a head that is restored is sound, answers, and writes a snapshot that restores to the same.
+/// Whether it was restored.
 ///
 /// The input is a byte (1: checksums are made to fit, so that what lies behind them is reached) and the snapshot.
-pub fn head_snapshot(data: &[u8]) {
-    let Some((flags, bytes)) = data.split_first() else { return };
+pub fn head_snapshot(data: &[u8]) -> bool {
+    let Some((flags, bytes)) = data.split_first() else { return false };
     let mut bytes = bytes.to_vec();
     if flags & 1 != 0 {
         fit_checksums(&mut bytes);
     }
-    let Ok(head) = Head::restore(&mut &bytes[..]) else { return };
+    let Ok(head) = Head::restore(&mut &bytes[..]) else { return false };
     head.check_invariants();
     let tenants: Vec<TenantId> = head.tenants().map(|(_, tenant)| tenant.clone()).collect();
     let mut part = Columns::default();
@@ -32,6 +33,7 @@ pub fn head_snapshot(data: &[u8]) {
     let again = Head::restore(&mut &written[..]).expect("what a head wrote restores");
     again.check_invariants();
     assert_eq!(snapshot(&again), written);
+    true
 }
 
 fn snapshot(head: &Head) -> Vec<u8> {

@@ -15,16 +15,16 @@ const FRAME_HEADER: usize = 56;
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::register(&mut Registry::default()));
 static CLOCK: LazyLock<Arc<SystemClock>> = LazyLock::new(|| Arc::new(SystemClock::new()));
 
-/// No panic; a log that opens opens again, and to the same.
+/// No panic; a log that opens opens again, and to the same. Whether it opens.
 ///
 /// The input is a byte of flags (how many segments; whether checksums are made to fit, so that what lies behind them is
 /// reached), the lengths of all but the last segment (2 bytes each), the segments.
-pub fn log_reader(data: &[u8]) {
-    let Some((flags, mut rest)) = data.split_first() else { return };
+pub fn log_reader(data: &[u8]) -> bool {
+    let Some((flags, mut rest)) = data.split_first() else { return false };
     let count = u64::from(flags & 3) + 1;
     let mut lengths = Vec::new();
     for _ in 1..count {
-        let Some((length, after)) = rest.split_first_chunk() else { return };
+        let Some((length, after)) = rest.split_first_chunk() else { return false };
         lengths.push(usize::from(u16::from_le_bytes(*length)));
         rest = after;
     }
@@ -40,13 +40,14 @@ pub fn log_reader(data: &[u8]) {
         let file = disk.create(&path(number)).expect("a file");
         file.write_at(0, &segment).expect("room");
     }
-    let Ok(first) = open(&disk) else { return };
+    let Ok(first) = open(&disk) else { return false };
     let again = open(&disk).expect("a log that was opened opens again");
     assert_eq!(again, first);
     for group in first {
         assert!(group.committed <= group.last, "{group:?}");
         assert!(group.purged <= group.last, "{group:?}");
     }
+    true
 }
 
 fn path(number: u64) -> PathBuf {

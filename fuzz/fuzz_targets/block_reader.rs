@@ -15,5 +15,7 @@ libfuzzer_sys::fuzz_target!(
             }
         }));
     },
-    |data: &[u8]| checks::block_reader(data)
+    |data: &[u8]| {
+    checks::block_reader(data);
+}
 );

@@ -4,4 +4,6 @@
 #[path = "../checks/head.rs"]
 mod checks;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::head_snapshot(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::head_snapshot(data);
+});

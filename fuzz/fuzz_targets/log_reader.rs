@@ -4,4 +4,6 @@
 #[path = "../checks/log.rs"]
 mod checks;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::log_reader(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::log_reader(data);
+});

@@ -4,4 +4,6 @@
 #[path = "../checks/entry.rs"]
 mod checks;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::shard_entry(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::shard_entry(data);
+});
