@@ -21,9 +21,9 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::claims;
 use super::reader::FileRef;
 use super::schema::{VERSION, VERSION_KEY};
-use super::thrift::{self, PageHeader};
 use super::{Error, Result};
 
 /// First guess of how many bytes at the end of a file hold footer and page index.
@@ -34,14 +34,6 @@ const COALESCE_GAP: u64 = 16 << 10;
 
 /// Rows per record batch.
 const BATCH_ROWS: usize = 1024;
-
-/// Most values of a column that are decoded in one go; a row group has fewer ([`MAX_GROUP_VALUES`](super::writer)).
-///
-/// A run of equal values takes no room in a file: without a limit a few bytes would fill any memory.
-const MAX_VALUES: u64 = 1 << 27;
-
-/// Most bytes of a page, uncompressed.
-const MAX_PAGE_BYTES: u64 = 1 << 29;
 
 /// An open file.
 pub(crate) struct OpenFile {
@@ -169,7 +161,7 @@ impl OpenFile {
         mut each: impl FnMut(&RecordBatch) -> std::result::Result<(), String>,
     ) -> Result<()> {
         let run = || -> std::result::Result<usize, String> {
-            self.check_pages(bytes, group, columns, rows)?;
+            claims::check_pages(self, bytes, group, columns, rows)?;
             let mask = ProjectionMask::columns(self.metadata.parquet_schema(), columns.iter().copied());
             let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), self.metadata.clone())
                 .with_projection(mask)
@@ -194,66 +186,6 @@ impl OpenFile {
         }
         Ok(())
     }
-
-    /// Looks at the headers of all pages that are about to be decoded: what they claim is allocated.
-    fn check_pages(
-        &self,
-        bytes: &Sparse,
-        group: usize,
-        columns: &[&str],
-        rows: &Rows,
-    ) -> std::result::Result<(), String> {
-        let index = self.footer().page_index_for_row_group(group);
-        let selection = rows.selection(self.rows(group));
-        for (i, chunk) in self.footer().row_group(group).columns().iter().enumerate() {
-            let root = chunk.column_path().parts().first().map_or("", String::as_str);
-            if !columns.contains(&root) {
-                continue;
-            }
-            let (mut at, len) = chunk.byte_range();
-            let mut budget = Budget { root, values: MAX_VALUES };
-            let Some(pages) = index.offset_index(i) else {
-                let end = at.saturating_add(len);
-                while at < end {
-                    at = budget.take(bytes, at)?;
-                }
-                continue;
-            };
-            let pages = pages.page_locations();
-            if pages.first().is_some_and(|p| p.offset.max(0) as u64 > at) {
-                budget.take(bytes, at)?;
-            }
-            let wanted = match &selection {
-                Some(selection) => selection.scan_ranges(pages).into_iter().map(|r| r.start).collect(),
-                None => pages.iter().map(|p| p.offset.max(0) as u64).collect::<Vec<_>>(),
-            };
-            for at in wanted {
-                budget.take(bytes, at)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the pages of a column may still hold.
-struct Budget<'a> {
-    root: &'a str,
-    values: u64,
-}
-
-impl Budget<'_> {
-    /// Counts the page at `at`; where the next one begins.
-    fn take(&mut self, bytes: &Sparse, at: u64) -> std::result::Result<u64, String> {
-        let part = bytes.part(at).map_err(|e| e.to_string())?;
-        let wrong = |what: &str| format!("column {} has a page at {at} with {what}", self.root);
-        let header = PageHeader::parse(&part).ok_or_else(|| wrong("a broken header"))?;
-        if header.uncompressed > MAX_PAGE_BYTES || (header.is_dictionary && header.values > header.uncompressed) {
-            return Err(wrong(&format!("{} values in {} bytes", header.values, header.uncompressed)));
-        }
-        let values = if header.is_dictionary { 0 } else { header.values };
-        self.values = self.values.checked_sub(values).ok_or_else(|| wrong("more values than are read at once"))?;
-        Ok(at.saturating_add(header.len as u64).saturating_add(header.compressed))
-    }
 }
 
 /// Rows of one row group.
@@ -274,7 +206,7 @@ impl Rows {
     }
 
     /// `None` when all rows are wanted.
-    fn selection(&self, of: usize) -> Option<RowSelection> {
+    pub(super) fn selection(&self, of: usize) -> Option<RowSelection> {
         let Self::Some(rows) = self else { return None };
         if rows.len() == of {
             return None;
@@ -308,7 +240,7 @@ pub(crate) struct Sparse {
 }
 
 impl Sparse {
-    fn part(&self, start: u64) -> parquet::errors::Result<Bytes> {
+    pub(super) fn part(&self, start: u64) -> parquet::errors::Result<Bytes> {
         let at = self.parts.partition_point(|(from, _)| *from <= start).checked_sub(1);
         let found = at.and_then(|at| self.parts.get(at)).and_then(|(from, bytes)| {
             let skip = usize::try_from(start - from).ok().filter(|s| *s <= bytes.len())?;
@@ -341,11 +273,11 @@ impl ChunkReader for Sparse {
 }
 
 fn parse_footer(tail: &Bytes, size: u64) -> std::result::Result<ArrowReaderMetadata, ParquetError> {
-    check_footer(tail, size)?;
+    claims::check_footer(tail, size)?;
     let mut reader = ParquetMetaDataReader::new();
     reader.try_parse_sized(tail, size)?;
     let metadata = reader.finish()?;
-    check_offset_indexes(&metadata, tail, size)?;
+    claims::check_offset_indexes(&metadata, tail, size)?;
     let mut reader = ParquetMetaDataReader::new_with_metadata(metadata)
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Optional);
@@ -362,35 +294,6 @@ fn parse_footer(tail: &Bytes, size: u64) -> std::result::Result<ArrowReaderMetad
     }
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     ArrowReaderMetadata::try_new(Arc::new(metadata), options)
-}
-
-/// Looks at the footer before it is parsed; parsing says what is wrong with its length, or that more bytes are needed.
-fn check_footer(tail: &Bytes, size: u64) -> std::result::Result<(), ParquetError> {
-    let Some(trailer) = tail.len().checked_sub(8) else { return Ok(()) };
-    let length = tail[trailer..].first_chunk().map_or(0, |n| u32::from_le_bytes(*n) as usize);
-    match trailer.checked_sub(length) {
-        Some(start) if !thrift::check_footer(&tail[start..trailer]) => {
-            Err(ParquetError::General(format!("broken metadata in the last {} of {size} bytes", length + 8)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Looks at the offset indexes before they are parsed.
-fn check_offset_indexes(metadata: &ParquetMetaData, tail: &Bytes, size: u64) -> std::result::Result<(), ParquetError> {
-    let begin = size - tail.len() as u64;
-    for chunk in metadata.row_groups().iter().flat_map(|g| g.columns()) {
-        let Some(range) = chunk.offset_index_range() else { continue };
-        if range.start < begin {
-            return Err(ParquetError::NeedMoreData((size - range.start) as usize));
-        }
-        let place = usize::try_from(range.start - begin).unwrap_or(usize::MAX)
-            ..usize::try_from(range.end - begin).unwrap_or(usize::MAX);
-        if !tail.get(place).is_some_and(thrift::check) {
-            return Err(ParquetError::General(format!("broken offset index at {}", range.start)));
-        }
-    }
-    Ok(())
 }
 
 async fn fetch(store: &dyn ObjectStore, file: &FileRef, range: Range<u64>) -> Result<Bytes> {

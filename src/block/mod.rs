@@ -9,6 +9,7 @@ pub mod decimal;
 pub mod order;
 pub mod schema;
 
+mod claims;
 mod directory;
 mod encoding;
 mod error;
