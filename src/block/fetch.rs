@@ -21,6 +21,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::claims;
 use super::reader::FileRef;
 use super::schema::{VERSION, VERSION_KEY};
 use super::{Error, Result};
@@ -160,6 +161,7 @@ impl OpenFile {
         mut each: impl FnMut(&RecordBatch) -> std::result::Result<(), String>,
     ) -> Result<()> {
         let run = || -> std::result::Result<usize, String> {
+            claims::check_pages(self, bytes, group, columns, rows)?;
             let mask = ProjectionMask::columns(self.metadata.parquet_schema(), columns.iter().copied());
             let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), self.metadata.clone())
                 .with_projection(mask)
@@ -204,7 +206,7 @@ impl Rows {
     }
 
     /// `None` when all rows are wanted.
-    fn selection(&self, of: usize) -> Option<RowSelection> {
+    pub(super) fn selection(&self, of: usize) -> Option<RowSelection> {
         let Self::Some(rows) = self else { return None };
         if rows.len() == of {
             return None;
@@ -238,7 +240,7 @@ pub(crate) struct Sparse {
 }
 
 impl Sparse {
-    fn part(&self, start: u64) -> parquet::errors::Result<Bytes> {
+    pub(super) fn part(&self, start: u64) -> parquet::errors::Result<Bytes> {
         let at = self.parts.partition_point(|(from, _)| *from <= start).checked_sub(1);
         let found = at.and_then(|at| self.parts.get(at)).and_then(|(from, bytes)| {
             let skip = usize::try_from(start - from).ok().filter(|s| *s <= bytes.len())?;
@@ -271,10 +273,15 @@ impl ChunkReader for Sparse {
 }
 
 fn parse_footer(tail: &Bytes, size: u64) -> std::result::Result<ArrowReaderMetadata, ParquetError> {
-    let mut reader = ParquetMetaDataReader::new()
+    claims::check_footer(tail, size)?;
+    let mut reader = ParquetMetaDataReader::new();
+    reader.try_parse_sized(tail, size)?;
+    let metadata = reader.finish()?;
+    claims::check_offset_indexes(&metadata, tail, size)?;
+    let mut reader = ParquetMetaDataReader::new_with_metadata(metadata)
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Optional);
-    reader.try_parse_sized(tail, size)?;
+    reader.read_page_indexes_sized(tail, size)?;
     let metadata = reader.finish()?;
     let version =
         metadata.file_metadata().key_value_metadata().and_then(|kv| kv.iter().find(|kv| kv.key == VERSION_KEY));

@@ -191,7 +191,7 @@ impl<'a> StructReader<'a> {
             let pairs = column(0)?.values().iter().zip(column(1)?.values());
             Ok(pairs.map(|(offset, length)| Span { offset: *offset, length: *length as u32 }).collect())
         };
-        Ok(Arc::new(Histogram {
+        let histogram = Histogram {
             integer: self.integer.value(i),
             schema: self.schema[i],
             reset_hint: ResetHint::from_u8(self.hint[i] as u8),
@@ -204,6 +204,9 @@ impl<'a> StructReader<'a> {
             negative_spans: spans(self.spans[1])?,
             negative: floats(self.counts[1])?,
             custom_values: floats(self.counts[2])?,
-        }))
+        };
+        // Whoever evaluates it walks its spans and buckets together.
+        histogram.validate()?;
+        Ok(Arc::new(histogram))
     }
 }

@@ -9,6 +9,7 @@ pub mod decimal;
 pub mod order;
 pub mod schema;
 
+mod claims;
 mod directory;
 mod encoding;
 mod error;
@@ -21,6 +22,7 @@ mod select;
 mod series;
 mod sizes;
 mod slices;
+mod thrift;
 mod timelines;
 mod writer;
 

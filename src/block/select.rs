@@ -25,6 +25,9 @@ use crate::model::{Columns, Histogram, STALE_NAN_BITS, TimeRange};
 /// Row groups whose pages are held at once.
 const GROUPS_AT_ONCE: usize = 16;
 
+/// Timelines decoded at once: as many as a record batch has rows.
+const TIMELINES_AT_ONCE: usize = 1024;
+
 type Timelines = HashMap<u32, Arc<Vec<i64>>>;
 
 impl BlockReader {
@@ -95,17 +98,18 @@ impl BlockReader {
         if file.footer().num_row_groups() == 0 || last as usize >= file.rows(0) {
             return Err(of.corrupt(format!("a row refers to timeline {last}, which is not there")));
         }
-        let rows = Rows::Some(ids.clone());
         let mut want = Vec::new();
-        file.ranges(0, &["ts"], &rows, &mut want)?;
+        file.ranges(0, &["ts"], &Rows::Some(ids.clone()), &mut want)?;
         let bytes = file.fetch(want).await?;
-        let mut next = ids.into_iter();
-        file.decode(&bytes, 0, &["ts"], &rows, |batch| {
-            for list in timelines::decode(batch)? {
-                out.insert(next.next().ok_or("more timelines than asked for")?, Arc::new(list));
-            }
-            Ok(())
-        })?;
+        for ids in ids.chunks(TIMELINES_AT_ONCE) {
+            let mut next = ids.iter();
+            file.decode(&bytes, 0, &["ts"], &Rows::Some(ids.to_vec()), |batch| {
+                for list in timelines::decode(batch)? {
+                    out.insert(*next.next().ok_or("more timelines than asked for")?, Arc::new(list));
+                }
+                Ok(())
+            })?;
+        }
         Ok(out)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::file::metadata::ParquetMetaDataReader;
 use proptest::prelude::*;
 
 use super::*;
@@ -110,20 +111,23 @@ fn check_round_trip(options: WriterOptions, series: &[Series]) {
 }
 
 fn histogram(seed: i64) -> Arc<Histogram> {
-    let f = seed as f64;
+    let (f, even, custom) = (seed as f64, seed % 2 == 0, seed % 3 == 0);
+    let buckets = 2 + usize::from(even);
+    let zero_count = if custom { 0.0 } else { f };
+    let (first, gap) = if custom { (0, 1) } else { (-2, 4) };
     Arc::new(Histogram {
-        integer: seed % 2 == 0,
-        schema: if seed % 3 == 0 { -53 } else { 3 },
+        integer: even,
+        schema: if custom { -53 } else { 3 },
         reset_hint: ResetHint::from_u8((seed % 4) as u8),
-        zero_threshold: 1e-128,
-        zero_count: f,
-        count: f * 3.0,
+        zero_threshold: if custom { 0.0 } else { 1e-128 },
+        zero_count,
+        count: zero_count + f * buckets as f64,
         sum: if seed % 5 == 0 { stale_nan() } else { f / 7.0 },
-        positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: 4, length: u32::from(seed % 2 == 0) }],
-        positive: vec![f; 2 + usize::from(seed % 2 == 0)],
-        negative_spans: if seed % 3 == 0 { vec![] } else { vec![Span { offset: 0, length: 1 }] },
-        negative: if seed % 3 == 0 { vec![] } else { vec![-0.0] },
-        custom_values: if seed % 3 == 0 { vec![0.1, 0.5, f] } else { vec![] },
+        positive_spans: vec![Span { offset: first, length: 2 }, Span { offset: gap, length: u32::from(even) }],
+        positive: vec![f; buckets],
+        negative_spans: if custom { vec![] } else { vec![Span { offset: 0, length: 1 }] },
+        negative: if custom { vec![] } else { vec![-0.0] },
+        custom_values: if custom { vec![0.1, 0.5, f + 1.0] } else { vec![] },
     })
 }
 
@@ -186,7 +190,7 @@ fn bytes_of_this_format_version_are_pinned() {
     let sums: Vec<String> =
         block.files.iter().map(|f| format!("{} {:08x}", f.kind, crc32fast::hash(&f.bytes))).collect();
     // A change here is a new format version: bump `schema::VERSION` and keep reading the old one.
-    let pinned = "series 5f116d46, timelines 21e3bc5a, samples ba836841, histograms 68a2e2c9, exemplars 989c1018";
+    let pinned = "series 5f116d46, timelines 21e3bc5a, samples ba836841, histograms c1cac248, exemplars 989c1018";
     assert_eq!(sums.join(", "), pinned);
 }
 
@@ -319,6 +323,40 @@ fn broken_files_are_corrupt_and_never_panic() {
     }
     std::panic::set_hook(hook);
     assert!(failed > 50, "{failed}");
+}
+
+/// Bytes that claim sizes the `parquet` crate would allocate before it looks at what is there.
+#[test]
+fn refuses_forged_sizes_before_they_are_allocated() {
+    let block = write(options(), &sample_set());
+    let at = block.files.iter().position(|f| f.kind == Kind::Samples).unwrap();
+    let bytes = block.files[at].bytes.clone();
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+    let column = metadata.row_group(0).columns().iter().find(|c| c.column_path().string().starts_with("value_f"));
+    let column = column.unwrap();
+    let (page, index) = (column.data_page_offset() as usize, column.offset_index_offset().unwrap() as usize);
+    let footer = bytes.len() - 8 - u32::from_le_bytes(*bytes[bytes.len() - 8..].first_chunk().unwrap()) as usize;
+    let forgeries: [(usize, &[u8], &str); 4] = [
+        // A list of 2^31 - 1 pages.
+        (index, &[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07], "broken offset index"),
+        // A page of 2^31 - 1 bytes.
+        (page, &[0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 2, 0], "0 values in 2147483647 bytes"),
+        // Statistics with a smallest value of 2^40 bytes.
+        (page, &[0x5c, 0x5c, 0x58, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20], "a broken header"),
+        // A schema of structs in structs.
+        (footer, &[0x29, 0xfc, 70].into_iter().chain([0x55, 2, 0].repeat(70)).collect::<Vec<u8>>(), "broken metadata"),
+    ];
+    for (place, forged, want) in forgeries {
+        let (mut broken, mut bytes) = (block.clone(), bytes.to_vec());
+        bytes[place..place + forged.len()].copy_from_slice(forged);
+        broken.files[at].bytes = bytes.into();
+        let error = run(async {
+            let (store, files) = put(&broken).await;
+            BlockReader::open(store, files).await?.select(&[], TimeRange::all()).await
+        });
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains(want), "{text}");
+    }
 }
 
 #[test]

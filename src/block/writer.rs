@@ -26,6 +26,10 @@ use crate::model::labels::series_hash;
 use crate::model::time::WINDOW_MS;
 use crate::model::{BlockName, Columns, Exemplar, Labels, TenantId};
 
+/// A row group ends with the series that reaches this many values (samples, and buckets of histograms) before it has all
+/// its series: readers decode a column of it at once.
+const MAX_GROUP_VALUES: usize = 1 << 25;
+
 /// How a block is written.
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
@@ -172,6 +176,7 @@ pub struct BlockWriter {
     series: Vec<SeriesRow>,
     /// First series of the current row groups.
     group_from: usize,
+    group_values: usize,
     timelines: Timelines,
     sample_rows: BTreeMap<i64, SampleRows>,
     histogram_rows: BTreeMap<i64, HistogramRows>,
@@ -191,6 +196,7 @@ impl BlockWriter {
             options,
             series: Vec::new(),
             group_from: 0,
+            group_values: 0,
             timelines: Timelines::default(),
             sample_rows: BTreeMap::new(),
             histogram_rows: BTreeMap::new(),
@@ -221,7 +227,9 @@ impl BlockWriter {
         } else {
             self.push_mixed(id, input.samples);
         }
-        if self.series.len() - self.group_from >= self.options.row_group_rows {
+        let buckets = input.samples.histograms.iter().map(|(_, h)| h.positive.len() + h.negative.len());
+        self.group_values += input.samples.len() + buckets.sum::<usize>();
+        if self.series.len() - self.group_from >= self.options.row_group_rows || self.group_values >= MAX_GROUP_VALUES {
             self.flush_row_groups()?;
         }
         Ok(())
@@ -292,7 +300,7 @@ impl BlockWriter {
 
     /// Writes what was collected: one row group per slice, in order of time.
     fn flush_row_groups(&mut self) -> Result<()> {
-        self.group_from = self.series.len();
+        (self.group_from, self.group_values) = (self.series.len(), 0);
         self.try_flush_row_groups().map_err(|source| self.encode_error(source))
     }
 

@@ -217,6 +217,8 @@ fn push_labels(out: &mut String, labels: &[std::sync::Arc<str>]) {
 fn duration_text(ast: &Ast, id: ExprId) -> String {
     let expr = match ast.expr(id) {
         Expr::Number { value, duration: false } => return format_f(*value),
+        // Prometheus drops this sign, and with it the one of what is divided by it.
+        Expr::Number { value, duration: true } if *value == 0.0 && value.is_sign_negative() => return "-0s".into(),
         Expr::Number { value, duration: true } => return format_duration_ms(seconds_to_ms(*value)),
         Expr::Duration(expr) => expr,
         _ => return String::new(),

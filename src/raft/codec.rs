@@ -13,6 +13,10 @@ use crate::model::ids::NodeId;
 /// Version of the membership and checkpoint encodings.
 const VERSION: u8 = 1;
 
+/// No index, term, segment or group commit is numbered this high: whatever says so is damage, and counting on from what
+/// is read cannot overflow.
+pub(crate) const MAX_COUNTER: u64 = 1 << 62;
+
 /// What a group's checkpoint frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Checkpoint {
@@ -63,7 +67,12 @@ impl Input<'_> {
     }
 
     fn log_id(&mut self) -> Option<LogId> {
-        Some(log_id(self.u64()?, self.u64()?, self.u64()?))
+        Some(log_id(self.counter()?, self.u64()?, self.counter()?))
+    }
+
+    /// A number that is counted up from.
+    pub(crate) fn counter(&mut self) -> Option<u64> {
+        self.u64().filter(|n| *n < MAX_COUNTER)
     }
 
     pub(crate) fn end(&self) -> Option<()> {
@@ -162,7 +171,7 @@ pub(crate) fn checkpoint(bytes: &[u8]) -> Option<Checkpoint> {
     }
     let replica = input.u64()?;
     let vote = input.option(|i| {
-        let leader_id = LeaderId { term: i.u64()?, node_id: i.u64()? };
+        let leader_id = LeaderId { term: i.counter()?, node_id: i.u64()? };
         Some(Vote { leader_id, committed: i.u8()? == 1 })
     })?;
     let (purged, committed) = (input.option(Input::log_id)?, input.option(Input::log_id)?);
@@ -186,12 +195,12 @@ mod tests {
     }
 
     fn id() -> impl Strategy<Value = Option<LogId>> {
-        prop::option::of((any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(t, n, i)| log_id(t, n, i)))
+        prop::option::of((0..MAX_COUNTER, any::<u64>(), 0..MAX_COUNTER).prop_map(|(t, n, i)| log_id(t, n, i)))
     }
 
     proptest! {
         #[test]
-        fn reads_back_what_it_wrote(m in members(), last in id(), purged in id(), replica: u64, term: u64, committed: bool) {
+        fn reads_back_what_it_wrote(m in members(), last in id(), purged in id(), replica: u64, term in 0..MAX_COUNTER, committed: bool) {
             let mut out = Vec::new();
             let stored = StoredMembership::new(Some(log_id(1, 2, 3)), m);
             put_snapshot_meta(&mut out, last.as_ref(), &stored);

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::codec::{self, Input, log_id};
+use super::codec::{self, Input, MAX_COUNTER, log_id};
 use super::types::{Command, Entry, GroupId, LogId, Payload};
 
 /// Bytes before a frame's payload.
@@ -103,6 +103,11 @@ impl Head {
         self.node
     }
 
+    /// Whether its numbers are such as a log counts up to.
+    pub(crate) fn is_possible(&self) -> bool {
+        [self.batch, self.term, self.index].iter().all(|n| *n < MAX_COUNTER)
+    }
+
     pub(crate) fn is_first_of_batch(&self) -> bool {
         self.flags & FIRST_OF_BATCH != 0
     }
@@ -174,6 +179,12 @@ pub(crate) struct Frame<'a> {
     pub(crate) payload: &'a [u8],
     /// Where the next one begins, counted from this one.
     pub(crate) size: usize,
+}
+
+/// The group commit that the frame at the front of `bytes` would be of, were it unharmed: much cheaper than [`parse`].
+pub(crate) fn claimed_batch(bytes: &[u8]) -> Option<u64> {
+    let claim = bytes.get(10..24)?;
+    Some(u64::from_le_bytes(*claim.last_chunk()?)).filter(|_| claim.starts_with(&[0; 6]))
 }
 
 /// The frame at the front of `bytes`, if one of segment `segment` is there unharmed.

@@ -125,9 +125,12 @@ impl Recovered {
 
     /// The end of the log, if the bad frame at `at` is part of the last group commit.
     fn torn(&self, bytes: &[u8], at: usize, segment: u64) -> Result<usize, String> {
+        // Payloads may look like frames, each a checksum over much of the segment: only what can be there is checked.
+        let possible = self.last_batch + 1..=self.last_batch + 1 + (bytes.len() / frame::HEADER) as u64;
         let mut probe = at;
         while let Some(rest) = bytes.get(probe..).filter(|rest| rest.len() >= frame::HEADER) {
-            if let Some(later) = frame::parse(rest, segment)
+            if frame::claimed_batch(rest).is_some_and(|batch| possible.contains(&batch))
+                && let Some(later) = frame::parse(rest, segment)
                 && (later.head.batch > self.last_batch + 1
                     || (later.head.batch == self.last_batch + 1 && later.head.is_first_of_batch()))
             {
@@ -161,6 +164,9 @@ impl Recovered {
 
     fn apply(&mut self, frame: &Frame<'_>, place: Place) -> Result<(), String> {
         let head = &frame.head;
+        if !head.is_possible() {
+            return Err("its numbers are higher than any log counts".into());
+        }
         match head.kind {
             Kind::GroupCreated => return self.create(head.group, head.replica()),
             Kind::Checkpoint => return self.checkpoint(head.group, frame.payload),

@@ -52,7 +52,7 @@ impl SegmentHeader {
             return None;
         }
         let mut input = Input(covered.get(8..)?);
-        Some(Self { number: input.u64()?, previous_end: input.u64()?, previous_batch: input.u64()? })
+        Some(Self { number: input.counter()?, previous_end: input.u64()?, previous_batch: input.counter()? })
     }
 }
 

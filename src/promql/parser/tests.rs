@@ -107,6 +107,14 @@ fn prints_back(ast: &Ast, place: &str) {
     assert_eq!(pretty.to_json(), ast.to_json(), "{place}: {}", ast.pretty());
 }
 
+/// Found by fuzzing.
+#[test]
+fn odd_queries_print_back() {
+    for query in ["1 / -0h"] {
+        prints_back(&parse(query, ParseOptions::all()).unwrap(), query);
+    }
+}
+
 #[test]
 fn errors_name_line_and_column() {
     assert_eq!(message("a +\n  b c"), "2:5: parse error: unexpected identifier \"c\"");

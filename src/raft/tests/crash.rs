@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::raft::frame::{BatchBuf, Head, Kind};
 use crate::raft::log::{Log, Shared};
+use crate::raft::segment::{SegmentHeader, Segments};
 use crate::raft::types::{Command, Entry, LeaderId, LogId, Payload, Vote};
 use crate::raft::writer::{Done, WriterOptions};
 
@@ -239,6 +241,24 @@ async fn a_missing_segment_is_damage() {
     let files = segments(&disk);
     disk.remove(&files[files.len() / 2]).unwrap();
     assert!(matches!(open(&disk), Err(RaftError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn numbers_that_no_log_counts_up_to_are_damage() {
+    let open_with = |previous_batch: u64, term, index| {
+        let disk = SimDisk::new(1);
+        let segments = Segments::new(Arc::new(disk.clone()), PathBuf::from("/log"));
+        let mut buf = BatchBuf { bytes: Vec::new(), segment: 1, batch: previous_batch.wrapping_add(1) };
+        buf.push(Head::new(Kind::GroupCreated, GroupId(1)).with_replica(1), |_| {});
+        buf.push(Head::new(Kind::Purged, GroupId(1)).with_log_id(Some(&id(term, index))), |_| {});
+        segments.create(SegmentHeader { number: 1, previous_end: 48, previous_batch }, &buf.bytes, false).unwrap();
+        open(&disk).map(drop)
+    };
+    assert!(open_with(0, 1, 5).is_ok());
+    for (batch, term, index) in [(0, 1, u64::MAX), (0, u64::MAX, 5), (u64::MAX, 1, 5)] {
+        let result = open_with(batch, term, index);
+        assert!(matches!(result, Err(RaftError::Corrupt { .. })), "{batch} {term} {index}: {result:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What must hold for any input of a fuzz target; shared by the targets and by `tests/fuzz_corpus.rs`.
+//! What must hold for any body of remote write.
 #![allow(clippy::expect_used)]
 #![allow(dead_code, reason = "each target uses its own part")]
 
