@@ -85,7 +85,7 @@ impl WriterOptions {
 pub struct SeriesInput<'a> {
     /// Its labels; series come in the order of [`order::compare`](super::order::compare), each once.
     pub labels: &'a Labels,
-    /// [`series_hash`](crate::model::labels::series_hash) of tenant and labels.
+    /// [`series_hash`] of tenant and labels.
     pub hash: u64,
     /// Its samples; timestamps ascend strictly.
     pub samples: &'a Columns,
