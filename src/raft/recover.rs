@@ -221,7 +221,9 @@ impl Recovered {
                 return Err((*id, format!("entries begin at {}, purged below {expected}", state.first)));
             }
             // The commit record is not synced on its own: it may have outlived the entries of a lost tail.
-            state.committed = state.committed.min(state.last());
+            if next_index(state.committed.as_ref()) > state.next() {
+                state.committed = state.last();
+            }
         }
         Ok(())
     }

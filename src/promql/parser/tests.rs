@@ -236,7 +236,7 @@ fn vectors() -> impl Strategy<Value = String> {
         let arithmetic = prop::sample::select(vec!["+", "-", "*", "^", "<", ">= bool"]);
         prop_oneof![
             (inner.clone(), operator, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
-            (inner.clone(), arithmetic, scalar.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), arithmetic, scalar.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
             inner.clone().prop_map(|a| format!("-{a}")),
             inner.clone().prop_map(|a| format!("({a})")),
             inner.clone().prop_map(|a| format!("sum without (x, \"y z\") ({a})")),
