@@ -117,8 +117,7 @@ fn resolve(c: &mut Criterion) {
     for series in [20_000usize, 200_000] {
         let (head, ids) = filled(series, 1);
         let t = tenant();
-        let sets: Vec<_> =
-            (0..series).map(|n| labels(n)).map(|l| (series_hash(t.as_str(), l.canonical()), l)).collect();
+        let sets: Vec<_> = (0..series).map(labels).map(|l| (series_hash(t.as_str(), l.canonical()), l)).collect();
         group.throughput(Throughput::Elements(series as u64));
         group.bench_function(BenchmarkId::new("known", series), |b| {
             let tenant = head.tenant(&t).unwrap_or_else(|| panic!("tenant"));

@@ -87,7 +87,7 @@ def wait_ready(url, child, log):
 def load(url):
     """Sends the load and returns its report."""
     command = [METROLITH, "load", "--url", url, "--series", str(SERIES), "--scrapes", str(SCRAPES)]
-    out = subprocess.run([*command, "--max-speed", "--report", "json"], stdout=subprocess.PIPE, check=True)
+    out = subprocess.run([*command, "--max-speed", "--json"], stdout=subprocess.PIPE, check=True)
     return json.loads(out.stdout)
 
 
@@ -112,14 +112,14 @@ def measure(name):
         finally:
             child.kill()
             child.wait()
-    samples = report["acked_samples"]
+    samples = report["samples_acked"]
     return {
         "name": name,
         "durable": durable,
         "samples": samples,
         "cpu": used / (samples / 1e6),
         "memory": (held - idle) / SERIES,
-        "rate": report["acked_samples_per_second"],
+        "rate": report["samples_per_second"],
         "p99": report["latency_ms"]["p99"],
     }
 

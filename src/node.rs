@@ -58,13 +58,18 @@ const READER_SHARE: u64 = 2;
 
 /// Runs a node until it is told to stop.
 pub async fn run(config: Config, metrics: telemetry::Root) -> anyhow::Result<()> {
-    let node = Node::start(config, metrics).await?;
+    let mut node = Node::start(config, metrics).await?;
     let fatal = node.host.clone();
     tokio::select! {
         signal = background::stop_signal() => {
             tracing::info!(signal, "stopping");
             node.stop().await
         }
+        // None of these ends by itself: one that did has failed, and without it the node would decay silently.
+        Some(ended) = node.background.join_next() => match ended {
+            Ok(()) => Err(anyhow!("BUG: a background task ended; what was acknowledged is on disk")),
+            Err(e) => Err(anyhow!("a background task failed: {e}; what was acknowledged is on disk")),
+        },
         reason = fatal.fatal() => Err(anyhow!("{reason}; what was acknowledged is on disk, start the node again")),
     }
 }
@@ -79,6 +84,7 @@ pub struct Node {
     http: tokio::task::JoinHandle<std::io::Result<()>>,
     background: JoinSet<()>,
     cache: CachedStore,
+    ingest: Arc<Ingest>,
     _lock: data_dir::Lock,
 }
 
@@ -139,6 +145,7 @@ impl Node {
         }
         let ready = Arc::new(Readiness::default());
         let config_yaml = parts.config.to_yaml();
+        let gate = Arc::clone(&ingest);
         let app = Arc::new(Shared { ingest, queries, telemetry, ready: Arc::clone(&ready), config_yaml });
         let (stop_http, stopped) = oneshot::channel();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
@@ -151,7 +158,18 @@ impl Node {
         tracing::info!(%address, bucket = parts.bucket.url(), took_ms = took.as_millis() as u64, "ready");
         let mut groups: Vec<Group> = shards.iter().map(|s| s.group.clone()).collect();
         groups.push(parts.meta.clone());
-        Ok(Self { host: parts.host, groups, ready, address, stop_http, http, background, cache, _lock: lock })
+        Ok(Self {
+            host: parts.host,
+            groups,
+            ready,
+            address,
+            stop_http,
+            http,
+            background,
+            cache,
+            ingest: gate,
+            _lock: lock,
+        })
     }
 
     /// Where HTTP is served.
@@ -162,6 +180,7 @@ impl Node {
     /// Stops in reverse order; what was acknowledged is on disk whether or not this succeeds.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.ready.set_stopping();
+        self.ingest.gate.close();
         let _ = self.stop_http.send(());
         if tokio::time::timeout(SNAPSHOT_TIMEOUT / 4, &mut self.http).await.is_err() {
             tracing::warn!("connections still open, closing them");
@@ -195,8 +214,6 @@ impl Parts {
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let bucket = Bucket::open(&config.bucket).context("setting bucket")?;
-        let put = bucket.probe(&config.node_name).await.with_context(|| format!("write to bucket {}", bucket.url()))?;
-        tracing::info!(bucket = bucket.url(), conditional_put = ?put, "bucket is writable");
         let mut options = HostOptions::new(config.data_dir.join("raft"), NODE);
         options.segment_bytes = config.raft.segment_bytes.0;
         options.snapshot_log_bytes = config.raft.snapshot_log_bytes.0;
@@ -208,6 +225,16 @@ impl Parts {
         let (machine, views) = meta::Machine::new();
         let meta = host.start_group(META, Box::new(machine), Bootstrap::SingleVoter).await.context("start meta")?;
         let parts = Self { config, clock, host, bucket, tables, meta, views, metrics };
+        let probed = parts.bucket.probe(&parts.config.node_name).await;
+        let url = parts.bucket.url();
+        match probed {
+            Ok(put) => tracing::info!(bucket = url, conditional_put = ?put, "bucket is writable"),
+            // A bucket that is away must not stop ingestion; windows wait for it.
+            Err(e) if parts.views.current().cluster.is_some() => {
+                tracing::warn!(bucket = url, error = %e, "bucket cannot be written now, history waits on this disk");
+            }
+            Err(e) => return Err(e).with_context(|| format!("write to bucket {url} (setting bucket)")),
+        }
         if parts.views.current().cluster.is_none() {
             parts.make_cluster().await?;
         }
@@ -292,6 +319,7 @@ impl Parts {
         let flusher = Flusher {
             shards: shards.clone(),
             meta: self.meta.clone(),
+            views: self.views.clone(),
             bucket: self.bucket.clone(),
             epoch: self.shard_map().epoch,
             schema,

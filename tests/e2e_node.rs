@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use support::node::{Node, Setup};
-use support::writer::Ledger;
+use support::writer::{Ledger, encode, send};
 use support::{now_ms, root, until};
 
 fn metrolith(args: &[&str]) -> Output {
@@ -28,6 +28,9 @@ async fn busy_node(setup: &Setup) -> (Node, i64) {
         assert!(ledger.write(&node.api, "busy", 0..5, base + i * 15_000).await);
     }
     node.api.flush().await;
+    // An hour ahead of the clock: refused, and counted.
+    let future = encode(&[(vec![("__name__", "busy".to_owned())], vec![(now_ms() + 3_600_000, 1.0)])]);
+    assert_eq!(send(&node.api, future).await.unwrap().0, 400);
     for i in 10..20 {
         assert!(ledger.write(&node.api, "busy", 0..5, base + i * 15_000).await);
     }

@@ -20,6 +20,7 @@ mod reader;
 mod samples;
 mod select;
 mod series;
+mod sizes;
 mod slices;
 mod thrift;
 mod timelines;
@@ -34,4 +35,5 @@ pub mod format {}
 pub use error::{Error, Result};
 pub use reader::{BlockReader, BlockSeries, FileRef};
 pub use schema::Kind;
+pub use sizes::{ColumnSize, FileSizes};
 pub use writer::{Block, BlockFile, BlockWriter, FileStats, SeriesInput, WriterOptions};

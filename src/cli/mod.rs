@@ -5,10 +5,12 @@
 //!
 //! *Not here:* what the commands do with a running node (`node`, `api`).
 
+mod columns;
 mod config;
 pub mod load;
 mod query;
 mod serve;
+mod table;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,8 @@ enum Command {
     Query(query::Args),
     /// Write generated series to a node, and report how it went
     Load(load::Args),
+    /// Look at the tables in a bucket, without a node
+    Table(table::Args),
     /// Check a configuration file, or print the page about all settings
     Config(config::Args),
 }
@@ -52,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args),
         Command::Load(args) => load::run(args),
+        Command::Table(args) => table::run(args),
         Command::Config(args) => config::run(args),
     };
     match outcome {

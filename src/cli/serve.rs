@@ -5,6 +5,7 @@
 //! *Not here:* the node (`node`), what the settings mean (`config`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::parser::ValueSource;
@@ -20,6 +21,9 @@ Examples:
   metrolith serve --config metrolith.yaml --log-level debug
 
 Every key of the file is a flag of the same name; a flag wins. SIGTERM stops the node in order; kill -9 is safe too.";
+
+/// How long threads may take to end once the node has stopped.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// What `serve` was told.
 #[derive(Debug)]
@@ -78,7 +82,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         tracing::warn!("configuration: {warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(node::run(loaded.config, telemetry::Root::new()))
+    let ended = runtime.block_on(node::run(loaded.config, telemetry::Root::new()));
+    // A query that does not look up may still be at work; nothing it does matters any more.
+    runtime.shutdown_timeout(SHUTDOWN);
+    ended
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ section! {
     /// Log lines.
     pub struct Log {
         /// Least severe level written (`error`, `warn`, `info`, `debug`, `trace`), or directives such as
-        /// `info,metrolith::raft=debug`.
+        /// `info,metrolith::raft=debug`. Libraries speak at `warn` unless named.
         level: String = "info".to_owned();
         /// Form of a log line.
         format: LogFormat = LogFormat::Logfmt;
@@ -104,8 +104,6 @@ section! {
         /// Memory all heads of the node may take; at three quarters windows are closed early, at the bound writes are
         /// answered 503.
         max_memory_bytes: ByteSize = ByteSize::gib(2), within ByteSize::mib(64), ByteSize::gib(4096);
-        /// How long a flushed window stays in memory for queries that were planned before the flush.
-        linger: Duration = secs(300), within secs(0), hours(24);
     }
 }
 

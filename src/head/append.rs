@@ -55,6 +55,9 @@ impl Head {
             && series.floats.len() < FULL_SAMPLES
             && series.floats.bytes() < FULL_BYTES;
         if !fits {
+            if !self.windows.admits(window) {
+                return Verdict::TooOld;
+            }
             begin(series, &mut self.windows, &mut self.series_bytes, window);
         }
         if start != 0 || series.extra.is_some() {
@@ -89,6 +92,9 @@ impl Head {
         }
         let fits = |e: &crate::chunk::HistogramEncoder| e.bytes() < 2 * FULL_BYTES && e.accepts(&h);
         if series.window != window || !series.histograms().is_some_and(fits) {
+            if !self.windows.admits(window) {
+                return Verdict::TooOld;
+            }
             begin(series, &mut self.windows, &mut self.series_bytes, window);
         }
         push_start(series, &mut self.series_bytes, start);
@@ -149,6 +155,9 @@ fn late(
 ) -> Verdict {
     if let Some(held) = series.held(t) {
         return if same(&held, &value) { Verdict::Duplicate } else { Verdict::Conflict };
+    }
+    if !windows.admits(window) {
+        return Verdict::TooOld;
     }
     let before = series.heap_bytes();
     let generation = windows.open(window);

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 
 use crate::model::time::WINDOW_MS;
 
+/// Most windows a head holds: 85 days of them. One request can name any time; each window costs a block, and a shard with
+/// too many would do nothing else. Those that are due are flushed within seconds, and then there is room again.
+const MAX_WINDOWS: usize = 1024;
+
 /// Where a generation of a window stands; a flushed one is no longer listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -76,9 +80,21 @@ impl Windows {
         Self { list, hot: 0, next }
     }
 
+    /// Whether a sample of this window may be taken: its window is open, or there is room to open it.
+    pub(super) fn admits(&self, number: i32) -> bool {
+        self.list.len() < MAX_WINDOWS || {
+            let start = start_of(number);
+            let at = self.list.partition_point(|w| w.start < start);
+            self.list[at..].iter().take_while(|w| w.start == start).any(|w| w.state == WindowState::Open)
+        }
+    }
+
     /// The generation into which samples of a window go now.
     pub(super) fn generation(&self, number: i32) -> u32 {
-        let open = self.list.iter().rev().find(|w| w.start == start_of(number) && w.state == WindowState::Open);
+        let start = start_of(number);
+        let at = self.list.partition_point(|w| w.start < start);
+        let mut same = self.list[at..].iter().take_while(|w| w.start == start);
+        let open = same.find(|w| w.state == WindowState::Open);
         open.map_or_else(|| self.next.get(&number).copied().unwrap_or(0), |w| w.generation)
     }
 

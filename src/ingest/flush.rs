@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -24,13 +25,19 @@ use super::series_budget::SeriesBudgets;
 use super::shard::ClosedWindow;
 use crate::env::{Clock, crash};
 use crate::head::WindowState;
-use crate::meta::{Answer, Command, Commit};
+use crate::meta::{self, Answer, Command, Commit, Views};
 use crate::model::time::WINDOW_MS;
 use crate::model::{BlockName, Epoch, TenantId};
 use crate::raft::Group;
 use crate::store::Bucket;
 use crate::store::catalog::actions::TableSchema;
 use crate::store::layout::app_of;
+
+/// Least time between two closes for want of memory.
+const PRESSURE_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often the log is asked whether it is on disk.
+const FLUSHED_POLL: Duration = Duration::from_millis(1);
 
 /// Files uploaded at a time.
 const UPLOADS: usize = 4;
@@ -50,6 +57,8 @@ pub struct Flusher {
     pub shards: Vec<Arc<Shard>>,
     /// Meta's group, which decides commits.
     pub meta: Group,
+    /// What meta has decided.
+    pub views: Views,
     /// Where blocks go.
     pub bucket: Bucket,
     /// Epoch of the shards.
@@ -64,33 +73,38 @@ pub struct Flusher {
     pub budgets: SeriesBudgets,
     /// Figures.
     pub metrics: Metrics,
-    /// One pass at a time.
-    pub pass: Mutex<()>,
+    /// One pass at a time; when memory last made one close windows early.
+    pub pass: Mutex<Option<Duration>>,
     /// Asks for a pass before the next check.
     pub wanted: Notify,
 }
 
 impl Flusher {
     /// Checks every `interval`, or when asked; ends when dropped.
-    pub async fn run(self: Arc<Self>, interval: std::time::Duration) {
+    pub async fn run(self: Arc<Self>, interval: Duration) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}
                 () = self.wanted.notified() => {}
             }
             if let Err(e) = self.flush_due().await {
-                self.metrics.flush_failures.inc();
-                tracing::warn!(error = %e, "flush failed, the windows stay in memory and on disk until it succeeds");
+                tracing::debug!(error = %e, "flush will be repeated");
             }
         }
     }
 
     /// Closes and flushes what is due by time or for want of memory.
     pub async fn flush_due(&self) -> Result<(), IngestError> {
-        let _one = self.pass.lock().await;
+        let mut last_pressed = self.pass.lock().await;
         let now = self.clock.now_ms();
+        let monotonic = self.clock.monotonic();
         let pressed =
             self.shards.iter().map(|s| s.state.read().head.bytes() as u64).sum::<u64>() > self.options.pressure_bytes;
+        // What a close frees is seen only after its flush: closing again at once would only make small blocks.
+        let pressed = pressed && last_pressed.is_none_or(|last| monotonic.saturating_sub(last) >= PRESSURE_PAUSE);
+        if pressed {
+            *last_pressed = Some(monotonic);
+        }
         for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
             let due = shard.windows_to_close(|start| start + WINDOW_MS + self.options.out_of_order_ms <= now, pressed);
             self.close(shard, &due).await?;
@@ -116,21 +130,38 @@ impl Flusher {
         Ok(())
     }
 
+    /// Flushes what is closed; a shard that fails does not hold up the others. Answers the first failure.
     async fn flush_closed(&self) -> Result<(), IngestError> {
+        let mut outcome = Ok(());
         for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
-            let closed = shard.state.read().ledger.closed.clone();
-            for window in closed {
-                self.flush_window(shard, window).await?;
+            if let Err(e) = self.flush_shard(shard).await {
+                self.metrics.flush_failures.inc();
+                let what = "flush failed, the windows stay in memory and in the log until it succeeds";
+                tracing::warn!(shard = %shard.id, error = %e, "{what}");
+                outcome = outcome.and(Err(e));
             }
+        }
+        outcome
+    }
+
+    async fn flush_shard(&self, shard: &Arc<Shard>) -> Result<(), IngestError> {
+        let closed = shard.state.read().ledger.closed.clone();
+        for window in closed {
+            self.flush_window(shard, window).await?;
         }
         Ok(())
     }
 
     async fn flush_window(&self, shard: &Arc<Shard>, window: ClosedWindow) -> Result<(), IngestError> {
+        // Files of a decided commit are live: they are never written again, not even with what should be equal bytes.
+        if let Some(tables) = self.decided(shard, window.sequence).await? {
+            return self.note(shard, window, &tables).await;
+        }
         let began = self.clock.monotonic();
         // The applied entries of the window must be on this node's own disk before their block may exist elsewhere.
-        while shard.group.flushed_index() < shard.group.applied_index() {
-            tokio::task::yield_now().await;
+        let closed_by = shard.group.applied_index();
+        while shard.group.flushed_index() < closed_by {
+            tokio::time::sleep(FLUSHED_POLL).await;
         }
         let uploaded_ms = self.clock.now_ms();
         let name = BlockName::of_flush(self.epoch, shard.id, window.start, window.sequence);
@@ -142,6 +173,35 @@ impl Flusher {
         crash::point("flush-uploaded");
         let versions = self.commit(shard, window, uploaded_ms, &built).await?;
         crash::point("flush-committed");
+        self.note(shard, window, &versions).await?;
+        let samples: u64 = built.iter().map(|b| b.samples).sum();
+        let bytes: u64 = built.iter().flat_map(|b| &b.files).map(|f| f.1.len() as u64).sum();
+        self.metrics.flushed(samples, bytes, self.clock.monotonic().saturating_sub(began));
+        tracing::info!(shard = %shard.id, window = window.start, sequence = window.sequence, samples, bytes, "window flushed");
+        Ok(())
+    }
+
+    /// The versions that hold a flush which meta decided before, perhaps for a leader that died.
+    async fn decided(&self, shard: &Shard, sequence: u64) -> Result<Option<BTreeMap<TenantId, u64>>, IngestError> {
+        self.meta.read_index().await?;
+        let state = self.views.current();
+        let app = app_of(self.epoch, shard.id);
+        if state.applications.get(&app).is_none_or(|last| *last < sequence) {
+            return Ok(None);
+        }
+        let version = |(tenant, table): (&TenantId, &Arc<meta::Table>)| {
+            table.transactions.get(&app).map(|decided| (tenant.clone(), decided.version))
+        };
+        Ok(Some(state.tables.iter().filter_map(version).collect()))
+    }
+
+    /// Lets every replica drop a window that the tables hold.
+    async fn note(
+        &self,
+        shard: &Shard,
+        window: ClosedWindow,
+        versions: &BTreeMap<TenantId, u64>,
+    ) -> Result<(), IngestError> {
         let tables: Vec<(String, u64)> = versions.iter().map(|(t, v)| (t.as_str().to_owned(), *v)).collect();
         let applied = shard.group.propose(flushed_entry(window.sequence, &tables)).await?;
         for (tenant, n) in read_flushed_reply(&applied.reply).map_err(IngestError::Reply)? {
@@ -150,10 +210,6 @@ impl Flusher {
             }
         }
         crash::point("flush-noted");
-        let samples: u64 = built.iter().map(|b| b.samples).sum();
-        let bytes: u64 = built.iter().flat_map(|b| &b.files).map(|f| f.1.len() as u64).sum();
-        self.metrics.flushed(samples, bytes, self.clock.monotonic().saturating_sub(began));
-        tracing::info!(shard = %shard.id, window = window.start, sequence = window.sequence, samples, bytes, "window flushed");
         Ok(())
     }
 
@@ -200,11 +256,11 @@ impl Flusher {
 }
 
 impl Shard {
-    /// Starts of the open windows to be closed now; under memory pressure the oldest one is, whatever its time.
+    /// Starts of the open windows to be closed now; under memory pressure the largest one is, whatever its time.
     fn windows_to_close(&self, due: impl Fn(i64) -> bool, pressed: bool) -> Vec<i64> {
         let windows = self.state.read().head.windows();
-        let open: Vec<i64> = windows.iter().filter(|w| w.state == WindowState::Open).map(|w| w.start).collect();
-        let oldest = open.iter().min().copied().filter(|_| pressed);
-        open.into_iter().filter(|start| due(*start) || Some(*start) == oldest).collect()
+        let open = || windows.iter().filter(|w| w.state == WindowState::Open);
+        let largest = open().max_by_key(|w| w.bytes).map(|w| w.start).filter(|_| pressed);
+        open().map(|w| w.start).filter(|start| due(*start) || Some(*start) == largest).collect()
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! *Not here:* limits of tenants (`ingest::admit`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::IngestError;
 use super::metrics::Metrics;
@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 /// Bounds of the node.
 #[derive(Debug, Clone, Copy)]
 pub struct GateOptions {
-    /// Most request bytes (compressed, times four for what they become) in work.
+    /// Most request bytes in work: bodies, and what they become when they are unpacked.
     pub inflight_bytes: u64,
     /// Most bytes of heads.
     pub head_bytes: u64,
@@ -27,6 +27,7 @@ pub struct Gate {
     inflight: AtomicU64,
     head: AtomicU64,
     backlog: AtomicU64,
+    closed: AtomicBool,
     metrics: Metrics,
 }
 
@@ -36,13 +37,19 @@ pub struct Pass<'a> {
     bytes: u64,
 }
 
-/// A decompressed request and its batch are about this many times its compressed body.
-const EXPANSION: u64 = 4;
+impl Pass<'_> {
+    /// Takes room for `bytes` more, which are known now: what the body becomes when it is unpacked.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), IngestError> {
+        self.bytes += bytes as u64;
+        self.gate.take(bytes as u64)
+    }
+}
 
 impl Gate {
     /// An empty node's gate.
     pub fn new(options: GateOptions, metrics: Metrics) -> Self {
-        Self { options, inflight: AtomicU64::new(0), head: AtomicU64::new(0), backlog: AtomicU64::new(0), metrics }
+        let zero = || AtomicU64::new(0);
+        Self { options, inflight: zero(), head: zero(), backlog: zero(), closed: AtomicBool::new(false), metrics }
     }
 
     /// Notes how much the heads hold, and how much of it waits for the bucket.
@@ -51,31 +58,46 @@ impl Gate {
         self.backlog.store(backlog_bytes, Ordering::Relaxed);
     }
 
-    /// Lets a request of `body` bytes in, or says what is full.
-    pub fn enter(&self, body: usize) -> Result<Pass<'_>, IngestError> {
-        let bytes = body as u64 * EXPANSION;
-        let refuse = |what: String| {
-            self.metrics.overloaded.inc();
-            Err(IngestError::Overloaded(what))
-        };
+    /// From now on nothing is let in.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Lets a request in whose body has `bytes`, before it is read; or says what is full.
+    pub fn enter(&self, bytes: usize) -> Result<Pass<'_>, IngestError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(IngestError::Stopping);
+        }
         let (head, backlog) = (self.head.load(Ordering::Relaxed), self.backlog.load(Ordering::Relaxed));
         if head > self.options.head_bytes {
-            return refuse(format!("heads hold {head} bytes, head.max_memory_bytes is {}", self.options.head_bytes));
+            let limit = self.options.head_bytes;
+            return self.refuse(format!("heads hold {head} bytes, head.max_memory_bytes is {limit}"));
         }
         if backlog > self.options.backlog_bytes {
             let limit = self.options.backlog_bytes;
-            return refuse(format!("{backlog} bytes wait for the bucket, flush.max_backlog_bytes is {limit}"));
+            return self.refuse(format!("{backlog} bytes wait for the bucket, flush.max_backlog_bytes is {limit}"));
         }
-        let before = self.inflight.fetch_add(bytes, Ordering::Relaxed);
-        let pass = Pass { gate: self, bytes };
-        // A single request is always let in, however large: its size was bounded when it was read.
-        if before > 0 && before + bytes > self.options.inflight_bytes {
-            return refuse(format!(
-                "{before} bytes of requests are in work, write.max_inflight_bytes would be exceeded"
-            ));
-        }
-        self.metrics.inflight_bytes.set((before + bytes) as i64);
+        let pass = Pass { gate: self, bytes: bytes as u64 };
+        self.take(bytes as u64)?;
         Ok(pass)
+    }
+
+    /// Counts bytes that a pass already owns, so that a refused one gives them back.
+    fn take(&self, bytes: u64) -> Result<(), IngestError> {
+        let held = self.inflight.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.metrics.inflight_bytes.set(held as i64);
+        let limit = self.options.inflight_bytes;
+        // A single request is always let in: its size was bounded when it was read.
+        if held > limit && held > bytes {
+            return self
+                .refuse(format!("requests in work would hold {held} bytes, write.max_inflight_bytes is {limit}"));
+        }
+        Ok(())
+    }
+
+    fn refuse<T>(&self, what: String) -> Result<T, IngestError> {
+        self.metrics.overloaded.inc();
+        Err(IngestError::Overloaded(what))
     }
 }
 
@@ -98,12 +120,16 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit_and_makes_room_again() {
         let gate = gate();
-        let first = gate.enter(200).unwrap();
-        assert!(gate.enter(100).is_err());
-        assert!(gate.enter(50).is_ok());
-        drop(first);
-        assert!(gate.enter(100).is_ok());
+        let mut first = gate.enter(200).unwrap();
+        first.grow(600).unwrap();
+        assert!(gate.enter(201).is_err());
+        let mut second = gate.enter(150).unwrap();
+        assert!(second.grow(100).is_err());
+        drop((first, second));
+        assert_eq!(gate.inflight.load(Ordering::Relaxed), 0, "refused bytes come back too");
         assert!(gate.enter(10_000).is_ok(), "a single large request passes");
+        gate.close();
+        assert!(matches!(gate.enter(1), Err(IngestError::Stopping)));
     }
 
     #[test]

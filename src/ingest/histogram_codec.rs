@@ -11,7 +11,7 @@ const INTEGER: u8 = 1;
 
 /// Appends `h`.
 pub fn put_histogram(buf: &mut Vec<u8>, h: &Histogram) {
-    buf.push(u8::from(h.integer) * INTEGER | (h.reset_hint as u8) << 1);
+    buf.push((u8::from(h.integer) * INTEGER) | ((h.reset_hint as u8) << 1));
     put_zigzag(buf, i64::from(h.schema));
     put_f64(buf, h.zero_threshold);
     put_f64(buf, h.sum);

@@ -203,6 +203,7 @@ fn settle(
             }
         });
     }
+    again.sort_unstable();
     again.dedup();
     again
 }

@@ -12,7 +12,7 @@ use super::admit::admit;
 use super::decode::{DecodeLimits, DecoderPool, Protocol};
 use super::distributor::Distributor;
 use super::flush::Flusher;
-use super::gate::Gate;
+use super::gate::{Gate, Pass};
 use super::ingester::Request;
 use super::metrics::Metrics;
 use super::outcome::{self, Rejections, WriteOutcome};
@@ -52,10 +52,18 @@ impl Ingest {
         self.decode_limits.body_bytes
     }
 
-    /// Stores a remote-write request.
-    pub async fn write(&self, tenant: &TenantId, protocol: Protocol, body: &[u8]) -> Result<WriteOutcome, IngestError> {
+    /// Stores a remote-write request that `pass` let in.
+    pub async fn write(
+        &self,
+        mut pass: Pass<'_>,
+        tenant: &TenantId,
+        protocol: Protocol,
+        body: &[u8],
+    ) -> Result<WriteOutcome, IngestError> {
         let began = self.clock.monotonic();
-        let _pass = self.gate.enter(body.len())?;
+        // The unpacked text, and the batch that is made of it. A body that declares nonsense is refused by the decoder.
+        let unpacked = snap::raw::decompress_len(body).unwrap_or(0).min(self.decode_limits.body_bytes);
+        pass.grow(unpacked.saturating_mul(2))?;
         let mut decoder = self.decoders.take();
         decoder.decode(protocol, body, tenant, &self.decode_limits)?;
         let rejected = std::mem::take(&mut decoder.rejected);

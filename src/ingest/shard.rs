@@ -244,3 +244,6 @@ impl Ledger {
         Ok(Self { last_sequence, flushed, closed, tables })
     }
 }
+
+#[cfg(test)]
+mod tests;

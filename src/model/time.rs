@@ -69,7 +69,8 @@ impl StepGrid {
 
     /// Number of steps.
     pub fn len(&self) -> usize {
-        if self.end < self.start { 0 } else { ((self.end - self.start) / self.step.max(1)) as usize + 1 }
+        let span = self.end.saturating_sub(self.start);
+        if span < 0 { 0 } else { (span / self.step.max(1)) as usize + 1 }
     }
 
     /// Whether there is none.

@@ -14,7 +14,7 @@ use crate::error::{HasKind, Kind};
 pub struct ParseError {
     /// The bytes at fault.
     pub span: Span,
-    /// Line and column where they begin; `None` past the end of the text.
+    /// Line and column where they begin; `None` past the end of the text and in a text that is empty.
     pub position: Option<LineCol>,
     /// What is wrong.
     pub message: String,
@@ -23,7 +23,8 @@ pub struct ParseError {
 impl ParseError {
     pub(super) fn new(mistake: Mistake, query: &str) -> Self {
         let Mistake { span, message } = mistake;
-        Self { span, position: LineCol::of(query, span.start), message }
+        let position = if query.is_empty() { None } else { LineCol::of(query, span.start) };
+        Self { span, position, message }
     }
 }
 
@@ -31,6 +32,7 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
             Some(at) => write!(f, "{at}: parse error: {}", self.message),
+            None if self.span.start == 0 => write!(f, "unknown position: parse error: {}", self.message),
             None => write!(f, "invalid position: parse error: {}", self.message),
         }
     }

@@ -6,16 +6,16 @@
 //! *Not here:* HTTP (`api::http::query`), where samples come from (`query::leaf`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::budget::{NodeBudget, QueryBudget};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
 use crate::env::Clock;
 use crate::error::{HasKind, Kind};
-use crate::model::{StepGrid, TenantId};
+use crate::model::TenantId;
 use crate::promql::ast::Ast;
 use crate::promql::exec::control::{CancelToken, Limits};
 use crate::promql::exec::error::Error as EvalError;
@@ -65,6 +65,19 @@ pub struct Answered {
     pub result: QueryResult,
     /// What was fetched from the bucket.
     pub fetched: FetchTotals,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where the time of a query went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Waiting for a place.
+    pub queue: Duration,
+    /// Planning, and fetching samples.
+    pub prepare: Duration,
+    /// Evaluating.
+    pub evaluate: Duration,
 }
 
 /// Why a query was not answered.
@@ -79,17 +92,6 @@ pub enum QueryError {
     /// It failed while it was evaluated.
     #[error("{0}")]
     Eval(#[from] EvalError),
-    /// No place became free in time.
-    #[error("query timed out in query queue")]
-    Queue,
-    /// All queries together hold too much.
-    #[error("queries of this node hold {held} bytes, query.max_total_bytes is {limit}: try again later")]
-    NodeBudget {
-        /// What they hold.
-        held: u64,
-        /// The bound.
-        limit: u64,
-    },
     /// The thread that evaluated it is gone.
     #[error("query evaluation stopped unexpectedly")]
     Lost,
@@ -100,7 +102,6 @@ impl HasKind for QueryError {
         match self {
             Self::Parse(_) | Self::RangeType(_) => Kind::Invalid,
             Self::Eval(e) => e.kind(),
-            Self::Queue | Self::NodeBudget { .. } => Kind::Unavailable,
             Self::Lost => Kind::Internal,
         }
     }
@@ -110,8 +111,8 @@ impl HasKind for QueryError {
 pub struct Queries {
     leaf: Arc<Leaf>,
     options: QueryOptions,
-    places: Semaphore,
-    reserved_bytes: Arc<AtomicU64>,
+    places: Arc<Semaphore>,
+    node: Arc<NodeBudget>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -119,8 +120,9 @@ pub struct Queries {
 impl Queries {
     /// Queries over what this node holds.
     pub fn new(leaf: Arc<Leaf>, options: QueryOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        let places = Semaphore::new(options.concurrency);
-        Self { leaf, options, places, reserved_bytes: Arc::default(), clock, metrics }
+        let places = Arc::new(Semaphore::new(options.concurrency));
+        let node = NodeBudget::new(options.total_bytes);
+        Self { leaf, options, places, node, clock, metrics }
     }
 
     /// Series and labels.
@@ -151,18 +153,22 @@ impl Queries {
         let ast = parse(&request.text, self.parse_options())?;
         check_type(&ast, request.times)?;
         let timeout = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
+        if timeout.is_zero() {
+            // The timer would let a query through that never has to wait.
+            return Err(EvalError::TimedOut.into());
+        }
         let cancel = CancelToken::default();
-        let guard = CancelOnDrop(cancel.clone());
+        // A client that goes away drops this future, and the guard with it.
+        let guard = CancelOnDrop(Some(cancel.clone()));
         let run = self.fetch_and_evaluate(ast, request, cancel.clone());
         let answered = match tokio::time::timeout(timeout, run).await {
             Ok(answered) => answered,
             Err(_) => {
                 cancel.time_out();
-                std::mem::forget(guard);
-                return Err(EvalError::TimedOut.into());
+                Err(EvalError::TimedOut.into())
             }
         };
-        drop(guard);
+        guard.disarm();
         answered
     }
 
@@ -172,9 +178,10 @@ impl Queries {
         request: &QueryRequest,
         cancel: CancelToken,
     ) -> Result<Answered, QueryError> {
-        // The semaphore is never closed, so failing to get a place cannot happen; the timeout is around this future.
-        let _place = self.places.acquire().await.map_err(|_| QueryError::Queue)?;
-        let _bytes = self.reserve()?;
+        let mut lap = Lap::begin(&self.clock);
+        // The semaphore is never closed; the timeout is around this future.
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| QueryError::Lost)?;
+        let queue = lap.next();
         let engine = Engine::new(EngineOptions {
             lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
             limits: self.options.limits,
@@ -183,47 +190,52 @@ impl Queries {
         let times = request.times;
         let plan = engine.plan(&ast, times)?;
         let stats = Arc::new(FetchStats::default());
-        let source = self.leaf.source(request.tenant.clone(), Arc::clone(&stats));
-        let fetched = engine.fetch(&source, &plan, &cancel).await?;
-        let evaluate = move || engine.evaluate(&plan, fetched, times, &cancel);
-        let result = tokio::task::spawn_blocking(evaluate).await.map_err(|_| QueryError::Lost)??;
-        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals() })
-    }
-
-    /// Room for one query within the node's total.
-    fn reserve(&self) -> Result<Reserved, QueryError> {
-        let bytes = self.options.limits.max_bytes as u64;
-        let limit = self.options.total_bytes;
-        let held = self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let reserved = Reserved { total: Arc::clone(&self.reserved_bytes), bytes };
-        // Queries rarely use their whole budget: the node's total may be promised several times over, but not without end.
-        if held > limit.saturating_mul(OVERCOMMIT) {
-            return Err(QueryError::NodeBudget { held, limit });
-        }
-        Ok(reserved)
+        let budget = QueryBudget::new(Arc::clone(&self.node), self.options.limits.max_bytes as u64);
+        let source = self.leaf.source(request.tenant.clone(), Arc::clone(&stats), budget);
+        let runtime = tokio::runtime::Handle::current();
+        // Decoding and evaluating are work, not waiting. Place and bytes are held until that work has really ended,
+        // which for a cancelled query is later than its answer.
+        let work = move || {
+            let (_place, source) = (place, source);
+            let fetched = runtime.block_on(engine.fetch(&source, &plan, &cancel))?;
+            let prepare = lap.next();
+            let result = engine.evaluate(&plan, fetched, times, &cancel)?;
+            Ok::<_, EvalError>((result, Timings { queue, prepare, evaluate: lap.next() }))
+        };
+        let (result, timings) = tokio::task::spawn_blocking(work).await.map_err(|_| QueryError::Lost)??;
+        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals(), timings })
     }
 }
 
-/// How many times the node's query memory may be promised.
-const OVERCOMMIT: u64 = 16;
+/// A clock and when the current stage began.
+struct Lap(Arc<dyn Clock>, Duration);
 
-struct Reserved {
-    total: Arc<AtomicU64>,
-    bytes: u64,
-}
+impl Lap {
+    fn begin(clock: &Arc<dyn Clock>) -> Self {
+        Self(Arc::clone(clock), clock.monotonic())
+    }
 
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    /// How long the stage took; the next one begins.
+    fn next(&mut self) -> Duration {
+        let now = self.0.monotonic();
+        now.saturating_sub(std::mem::replace(&mut self.1, now))
     }
 }
 
 /// Cancels a query when the future that waits for it is dropped.
-struct CancelOnDrop(CancelToken);
+struct CancelOnDrop(Option<CancelToken>);
+
+impl CancelOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.cancel();
+        if let Some(cancel) = &self.0 {
+            cancel.cancel();
+        }
     }
 }
 
@@ -233,9 +245,4 @@ fn check_type(ast: &Ast, times: Times) -> Result<(), QueryError> {
         (Times::Instant(_), _) | (Times::Range(_), ValueType::Scalar | ValueType::Vector) => Ok(()),
         (Times::Range(_), other) => Err(QueryError::RangeType(other.documented_name())),
     }
-}
-
-/// The grid of a range query.
-pub fn grid(start: i64, end: i64, step: i64) -> StepGrid {
-    StepGrid { start, end, step }
 }

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
 
 use super::blocks::Blocks;
-use super::merge::{Piece, merge};
-use crate::error::{Error, HasKind};
+use super::budget::QueryBudget;
+use super::merge::{IN_HEAD, Piece, merge};
+use crate::error::{Error, HasKind, Kind};
 use crate::ingest::ingester::Shard;
 use crate::meta::Views;
 use crate::model::{Columns, Labels, Matcher, MetadataRow, ShardId, TenantId, TimeRange};
@@ -50,9 +52,10 @@ struct HeadRead<T> {
 }
 
 impl Leaf {
-    /// The source of one query of `tenant`; bytes fetched for it are counted in `stats`.
-    pub fn source(self: &Arc<Self>, tenant: TenantId, stats: Arc<FetchStats>) -> TenantSource {
-        TenantSource { leaf: Arc::clone(self), tenant, stats }
+    /// The source of one query of `tenant`; bytes fetched for it are counted in `stats`,
+    /// and bytes held for it in `budget`.
+    pub fn source(self: &Arc<Self>, tenant: TenantId, stats: Arc<FetchStats>, budget: QueryBudget) -> TenantSource {
+        TenantSource { leaf: Arc::clone(self), tenant, stats, budget, barrier: OnceCell::new() }
     }
 
     /// Label sets that fulfil any of the selectors and have a sample in `range`.
@@ -62,6 +65,7 @@ impl Leaf {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BTreeSet<Labels>, Error> {
+        self.barrier().await?;
         let mut all = BTreeSet::new();
         for matchers in selectors {
             let (heads, blocks) = self.read(tenant, range, |h| h.series_labels(tenant, matchers, range)).await?;
@@ -81,6 +85,7 @@ impl Leaf {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BTreeSet<String>, Error> {
+        self.barrier().await?;
         let mut all = BTreeSet::new();
         for matchers in any_of(selectors) {
             let (heads, blocks) = self.read(tenant, range, |h| h.label_names(tenant, matchers, range)).await?;
@@ -100,6 +105,7 @@ impl Leaf {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BTreeSet<String>, Error> {
+        self.barrier().await?;
         let mut all = BTreeSet::new();
         for matchers in any_of(selectors) {
             let (heads, blocks) = self.read(tenant, range, |h| h.label_values(tenant, name, matchers, range)).await?;
@@ -113,7 +119,8 @@ impl Leaf {
 
     /// What is known of a metric, or of all.
     pub async fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> Result<Vec<MetadataRow>, Error> {
-        let heads = self.read_heads(tenant, |head| head.metadata(tenant, metric)).await?;
+        self.barrier().await?;
+        let heads = self.read_heads(tenant, |head| head.metadata(tenant, metric));
         Ok(heads.into_iter().flat_map(|h| h.found).collect())
     }
 
@@ -121,20 +128,20 @@ impl Leaf {
         &self,
         tenant: &TenantId,
         request: &SelectRequest,
-        stats: &Arc<FetchStats>,
+        budget: &QueryBudget,
     ) -> Result<SeriesSet, Error> {
         let (matchers, range) = (&request.matchers, request.range);
         let (heads, blocks) = self.read(tenant, range, |head| head.select(tenant, matchers, range)).await?;
         let mut series: Vec<(Labels, Vec<Piece>)> = Vec::new();
         for found in heads.into_iter().flatten() {
             let labels = found.labels.clone();
+            budget.charge((found.bytes() + labels.heap_bytes()) as u64)?;
             // What is in a head was committed after everything of its shard that is in a block.
-            let piece =
-                Piece { rank: u64::MAX, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
+            let piece = Piece { rank: IN_HEAD, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
             series.push((labels, vec![piece]));
         }
         if !blocks.is_empty() {
-            counting(Arc::clone(stats), self.add_blocks(&mut series, blocks, request)).await?;
+            self.add_blocks(&mut series, blocks, request, budget).await?;
         }
         let mut series: Vec<SelectedSeries> =
             series.into_iter().map(|(labels, pieces)| SelectedSeries { labels, cursor: merge(pieces) }).collect();
@@ -147,11 +154,14 @@ impl Leaf {
         series: &mut Vec<(Labels, Vec<Piece>)>,
         blocks: Vec<Arc<Block>>,
         request: &SelectRequest,
+        budget: &QueryBudget,
     ) -> Result<(), Error> {
         let reads = blocks.into_iter().map(|block| async move {
             let reader = self.blocks.open(&block).await?;
-            let found = reader.select(&request.matchers, request.range).await;
-            found.map(|found| (block, found)).map_err(|e| Error::new(e.kind(), e.to_string()))
+            let found = reader.select(&request.matchers, request.range).await.map_err(storage)?;
+            let bytes = found.iter().map(|s| s.samples.heap_bytes() + s.labels.heap_bytes()).sum::<usize>();
+            budget.charge(bytes as u64)?;
+            Ok::<_, Error>((block, found))
         });
         let read: Vec<_> = stream::iter(reads).buffered(BLOCKS_IN_FLIGHT).try_collect().await?;
         let mut places: HashMap<Labels, usize> =
@@ -162,7 +172,11 @@ impl Leaf {
                     continue;
                 };
                 let range = TimeRange::new(*first, *last);
-                let piece = Piece { rank: block.tags.sequence, range, cursor: Box::new(Whole(Some(one.samples))) };
+                let piece = Piece {
+                    rank: (block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence),
+                    range,
+                    cursor: Box::new(Whole(Some(one.samples))),
+                };
                 let place = *places.entry(one.labels.clone()).or_insert_with(|| {
                     series.push((one.labels, Vec::new()));
                     series.len() - 1
@@ -180,16 +194,20 @@ impl Leaf {
         range: TimeRange,
         from_head: impl Fn(&crate::head::Head) -> T,
     ) -> Result<(Vec<T>, Vec<Arc<Block>>), Error> {
-        let heads = self.read_heads(tenant, from_head).await?;
+        let heads = self.read_heads(tenant, from_head);
         let state = self.meta.current();
         let decided = state.tables.get(tenant).and_then(|t| t.version);
         let flushed = heads.iter().filter_map(|h| h.table_version).max();
+        let Some(version) = decided.max(flushed) else {
+            // Nothing of this tenant was ever flushed: its name, which anybody may make up, is not remembered.
+            return Ok((heads.into_iter().map(|h| h.found).collect(), Vec::new()));
+        };
         let pending = state.tables.get(tenant).cloned();
         let table = self
             .tables
-            .at(tenant, decided.max(flushed), move |v| pending.as_ref().and_then(|t| t.pending_at(v)))
+            .at(tenant, Some(version), move |v| pending.as_ref().and_then(|t| t.pending_at(v)))
             .await
-            .map_err(|e| Error::new(e.kind(), e.to_string()))?;
+            .map_err(storage)?;
         let epoch = state.shard_map.epoch;
         let floors: HashMap<ShardId, u64> = heads.iter().map(|h| (h.shard, h.flushed)).collect();
         let in_table = |block: &&Arc<Block>| match block.tags.shard {
@@ -202,13 +220,7 @@ impl Leaf {
         Ok((heads.into_iter().map(|h| h.found).collect(), blocks))
     }
 
-    async fn read_heads<T>(
-        &self,
-        tenant: &TenantId,
-        from_head: impl Fn(&crate::head::Head) -> T,
-    ) -> Result<Vec<HeadRead<T>>, Error> {
-        let barriers = self.shards.iter().map(|shard| shard.group.read_index());
-        try_join_all(barriers).await.map_err(|e| Error::new(e.kind(), e.to_string()))?;
+    fn read_heads<T>(&self, tenant: &TenantId, from_head: impl Fn(&crate::head::Head) -> T) -> Vec<HeadRead<T>> {
         let read = |shard: &Arc<Shard>| {
             let state = shard.state.read();
             HeadRead {
@@ -218,8 +230,23 @@ impl Leaf {
                 found: from_head(&state.head),
             }
         };
-        Ok(self.shards.iter().map(read).collect())
+        self.shards.iter().map(read).collect()
     }
+
+    /// Waits until this node has applied everything acknowledged before now.
+    async fn barrier(&self) -> Result<(), Error> {
+        try_join_all(self.shards.iter().map(|shard| shard.group.read_index())).await.map_err(storage)?;
+        Ok(())
+    }
+}
+
+/// Storage that cannot be read now, in the words of a query: whoever asks did nothing wrong.
+fn storage(e: impl HasKind + std::fmt::Display) -> Error {
+    let kind = match e.kind() {
+        Kind::NotFound | Kind::Invalid => Kind::Internal,
+        kind => kind,
+    };
+    Error::new(kind, e.to_string())
 }
 
 /// Without selectors everything matches.
@@ -232,11 +259,17 @@ pub struct TenantSource {
     leaf: Arc<Leaf>,
     tenant: TenantId,
     stats: Arc<FetchStats>,
+    budget: QueryBudget,
+    barrier: OnceCell<()>,
 }
 
 impl Source for TenantSource {
     fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
-        Box::pin(self.leaf.select(&self.tenant, request, &self.stats))
+        Box::pin(counting(Arc::clone(&self.stats), async {
+            // Once per query: all its selectors see at least what was acknowledged when the first one began.
+            self.barrier.get_or_try_init(|| self.leaf.barrier()).await?;
+            self.leaf.select(&self.tenant, request, &self.budget).await
+        }))
     }
 }
 

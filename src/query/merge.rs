@@ -8,13 +8,19 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::model::{Columns, TimeRange};
+use crate::model::{Columns, Histogram, ResetHint, TimeRange};
 use crate::promql::source::SampleCursor;
+
+/// Epoch and flush sequence: sequences begin anew with each epoch.
+pub type Rank = (u64, u64);
+
+/// Of what is still in a head: committed after everything of its shard that is in a block.
+pub const IN_HEAD: Rank = (u64::MAX, u64::MAX);
 
 /// Some samples of a series.
 pub struct Piece {
     /// Order of commitment: on a clash the lower rank wins.
-    pub rank: u64,
+    pub rank: Rank,
     /// Bounds of the timestamps inside.
     pub range: TimeRange,
     /// The samples.
@@ -56,7 +62,7 @@ fn run_of(mut group: Vec<Piece>) -> Box<dyn SampleCursor> {
         return only.cursor;
     }
     group.sort_by_key(|p| p.rank);
-    Box::new(Overlap { inputs: group.into_iter().map(|p| Input::new(p.cursor)).collect() })
+    Box::new(Overlap { last: None, inputs: group.into_iter().map(|p| Input::new(p.cursor)).collect() })
 }
 
 /// Pieces one after another; the next one is at the end of `rest`.
@@ -101,12 +107,17 @@ impl Input {
         Ok(Some(self.columns.timestamps[self.at]))
     }
 
-    /// Moves past the next sample, which goes to `out` if there is one.
-    fn advance(&mut self, out: Option<&mut Columns>) {
+    /// Moves past the next sample, which goes to `out` if there is one; `follows` says whether the sample before it there
+    /// is the one before it here, without which "no reset since" means nothing.
+    fn advance(&mut self, out: Option<&mut Columns>, follows: bool) {
         let i = self.at;
         let histogram = self.columns.histograms.get(self.histogram_at).filter(|(n, _)| *n as usize == i);
         if let Some(out) = out {
             match histogram {
+                Some((_, h)) if !follows && h.reset_hint == ResetHint::NotReset => {
+                    let unknown = Histogram { reset_hint: ResetHint::Unknown, ..(**h).clone() };
+                    out.push_histogram(self.columns.timestamps[i], Arc::new(unknown));
+                }
                 Some((_, h)) => out.push_histogram(self.columns.timestamps[i], Arc::clone(h)),
                 None => out.push_float(self.columns.timestamps[i], self.columns.values[i]),
             }
@@ -120,6 +131,8 @@ impl Input {
 /// Pieces that overlap in time, lowest rank first.
 struct Overlap {
     inputs: Vec<Input>,
+    /// Where the sample before came from.
+    last: Option<usize>,
 }
 
 /// Samples handed out at a time.
@@ -140,11 +153,12 @@ impl SampleCursor for Overlap {
             let Some((t, winner)) = first else { break };
             for (i, input) in self.inputs.iter_mut().enumerate() {
                 if i == winner {
-                    input.advance(Some(out));
+                    input.advance(Some(out), self.last == Some(winner));
                 } else if input.peek()? == Some(t) {
-                    input.advance(None);
+                    input.advance(None, false);
                 }
             }
+            self.last = Some(winner);
         }
         Ok(!out.is_empty())
     }
@@ -174,7 +188,7 @@ mod tests {
         };
         let chunks = samples.chunks(2).map(chunk).collect();
         let range = TimeRange::new(samples[0].0, samples[samples.len() - 1].0);
-        Piece { rank, range, cursor: Box::new(Given(chunks)) }
+        Piece { rank: (1, rank), range, cursor: Box::new(Given(chunks)) }
     }
 
     fn read(pieces: Vec<Piece>) -> Vec<(i64, f64)> {
@@ -199,12 +213,35 @@ mod tests {
     }
 
     #[test]
+    fn no_reset_is_not_claimed_across_pieces() {
+        let histograms = |samples: &[(i64, ResetHint)]| {
+            let mut c = Columns::default();
+            for (t, reset_hint) in samples {
+                c.push_histogram(*t, Arc::new(Histogram { reset_hint: *reset_hint, ..Histogram::default() }));
+            }
+            let range = TimeRange::new(samples[0].0, samples[samples.len() - 1].0);
+            (range, Box::new(Given(vec![c])))
+        };
+        use ResetHint::{NotReset, Unknown};
+        let (range, cursor) = histograms(&[(1, Unknown), (3, NotReset), (4, NotReset)]);
+        let (late, late_cursor) = histograms(&[(2, Unknown)]);
+        let mut merged = merge(vec![
+            Piece { rank: (1, 1), range, cursor },
+            Piece { rank: (1, 2), range: late, cursor: late_cursor },
+        ]);
+        let mut out = Columns::default();
+        assert!(merged.next(&mut out).unwrap());
+        let hints: Vec<_> = out.histograms.iter().map(|(_, h)| h.reset_hint).collect();
+        assert_eq!(hints, [Unknown, Unknown, Unknown, NotReset]);
+    }
+
+    #[test]
     fn histograms_and_starts_survive_an_overlap() {
         let mut c = Columns::default();
         c.push_float(1, 1.0);
         c.push_histogram(3, Arc::new(crate::model::Histogram { sum: 7.0, ..Default::default() }));
         c.set_last_start(2);
-        let with = Piece { rank: 1, range: TimeRange::new(1, 3), cursor: Box::new(Given(vec![c])) };
+        let with = Piece { rank: (1, 1), range: TimeRange::new(1, 3), cursor: Box::new(Given(vec![c])) };
         let mut cursor = merge(vec![with, piece(2, &[(2, 2.0), (3, 9.0)])]);
         let mut out = Columns::default();
         assert!(cursor.next(&mut out).unwrap());

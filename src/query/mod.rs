@@ -5,11 +5,12 @@
 //! *Not here:* the language (`promql`), HTTP (`api`).
 
 pub mod blocks;
+pub mod budget;
 pub mod frontend;
 pub mod leaf;
 pub mod merge;
 pub mod metrics;
 
-pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest};
+pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest, Timings};
 pub use leaf::Leaf;
 pub use metrics::Metrics;

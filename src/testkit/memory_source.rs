@@ -71,6 +71,11 @@ impl MemorySource {
         Ok(())
     }
 
+    /// Stores a whole series, in place of an earlier one of the same labels.
+    pub fn insert(&mut self, labels: Labels, samples: Columns) {
+        self.series.insert(labels, Arc::new(samples));
+    }
+
     /// Number of series.
     pub fn len(&self) -> usize {
         self.series.len()

@@ -24,7 +24,7 @@ def open_table(uri):
     con.execute(
         """
         CREATE VIEW points AS
-        SELECT s.metric, s.l_job, s.labels, c.block, c.series_id,
+        SELECT s.metric, s.labels, c.block, c.series_id,
                unnest(t.ts) AS ts,
                unnest(CASE WHEN c.value_i IS NOT NULL
                       THEN list_transform(c.value_i, lambda x: x * c.mul / power(10, c.scale))

@@ -9,12 +9,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
-use super::reply::ApiError;
+use super::reply::{ApiError, ErrorType};
 
 /// `POST /api/v1/admin/flush`: closes every window now and waits until the table holds them.
 pub async fn flush(State(app): State<App>) -> Response {
-    match app.ingest.flush_now().await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(e) => ApiError::of(&e).into_response(),
+    // In a task of its own: a client that goes away must not stop a flush between its steps.
+    match tokio::spawn(async move { app.ingest.flush_now().await }).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(e)) => ApiError::of(&e).into_response(),
+        Err(e) => ApiError::new(ErrorType::Internal, format!("flush failed: {e}")).into_response(),
     }
 }

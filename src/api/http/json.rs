@@ -11,10 +11,11 @@ use crate::model::buckets::buckets;
 use crate::model::number::{format_f, format_json};
 use crate::model::{Histogram, Labels};
 use crate::promql::exec::column::Sample;
-use crate::promql::exec::result::{InstantSample, QueryValue, RangeSeries};
+use crate::promql::exec::result::{InstantSample, QueryStats, QueryValue, RangeSeries};
+use crate::query::Timings;
 
-/// `{"resultType":…,"result":…}`.
-pub fn query_data(value: &QueryValue) -> String {
+/// `{"resultType":…,"result":…}`, and `"stats":…` where they are given.
+pub fn query_data(value: &QueryValue, stats: Option<(&Timings, &QueryStats)>) -> String {
     let mut out = String::new();
     match value {
         QueryValue::Scalar(t, v) => {
@@ -39,8 +40,31 @@ pub fn query_data(value: &QueryValue) -> String {
             push_list(&mut out, series, push_series);
         }
     }
+    if let Some((timings, stats)) = stats {
+        push_stats(&mut out, timings, stats);
+    }
     out.push('}');
     out
+}
+
+/// Times in seconds under Prometheus' names. Samples counted anew for each step (`totalQueryableSamples`) are not known
+/// here, because a window reads each sample once.
+fn push_stats(out: &mut String, timings: &Timings, stats: &QueryStats) {
+    let seconds = |d: std::time::Duration| format_f(d.as_secs_f64());
+    let eval = timings.prepare + timings.evaluate;
+    let _ = write!(
+        out,
+        ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{},\"resultSortTime\":0,\"queryPreparationTime\":{},\
+         \"innerEvalTime\":{},\"execQueueTime\":{},\"execTotalTime\":{}}},\
+         \"samples\":{{\"samplesRead\":{},\"peakSamples\":{}}}}}",
+        seconds(eval),
+        seconds(timings.prepare),
+        seconds(timings.evaluate),
+        seconds(timings.queue),
+        seconds(timings.queue + eval),
+        stats.samples_read,
+        stats.peak_samples
+    );
 }
 
 fn push_list<T>(out: &mut String, items: &[T], push: fn(&mut String, &T)) {
@@ -156,10 +180,10 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "up"), ("a", "<\"x\">")]);
         let value = QueryValue::Vector(vec![InstantSample { labels, t: 1_500, sample: Sample::Float(1e21) }]);
         assert_eq!(
-            query_data(&value),
+            query_data(&value, None),
             r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","a":"<\"x\">"},"value":[1.5,"1e+21"]}]}"#
         );
-        assert_eq!(query_data(&QueryValue::Vector(vec![])), r#"{"resultType":"vector","result":[]}"#);
+        assert_eq!(query_data(&QueryValue::Vector(vec![]), None), r#"{"resultType":"vector","result":[]}"#);
     }
 
     #[test]
@@ -178,9 +202,9 @@ mod tests {
     #[test]
     fn scalars_are_plain_decimals() {
         assert_eq!(
-            query_data(&QueryValue::Scalar(0, 1e21)),
+            query_data(&QueryValue::Scalar(0, 1e21), None),
             r#"{"resultType":"scalar","result":[0,"1000000000000000000000"]}"#
         );
-        assert_eq!(query_data(&QueryValue::Scalar(0, f64::NAN)), r#"{"resultType":"scalar","result":[0,"NaN"]}"#);
+        assert_eq!(query_data(&QueryValue::Scalar(0, f64::NAN), None), r#"{"resultType":"scalar","result":[0,"NaN"]}"#);
     }
 }

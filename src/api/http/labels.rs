@@ -14,18 +14,17 @@ use super::App;
 use super::params::Params;
 use super::reply::{ApiError, ErrorType, success_with};
 use super::tenant::Tenant;
-use crate::model::{Labels, MetadataRow, TimeRange};
+use crate::model::{Labels, Matcher, MetadataRow, TimeRange};
 
 const TRUNCATED: &str = "results truncated due to limit";
 
 /// `GET|POST /api/v1/series`.
 pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let selectors = params.selectors()?;
-    if selectors.is_empty() {
+    if params.all("match[]").next().is_none() {
         return Err(ApiError::new(ErrorType::BadData, "no match[] parameter provided"));
     }
-    let range = range(&params)?;
-    let limit = params.limit()?;
+    let (limit, range) = (params.limit()?, range(&params)?);
+    let selectors = params.selectors().map_err(|e| ApiError::parameter("match[]", e))?;
     let found = app.queries.leaf().series(&tenant, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
     let maps = found.iter().map(LabelMap);
     Ok(list(maps.collect(), limit))
@@ -33,7 +32,7 @@ pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Para
 
 /// `GET|POST /api/v1/labels`.
 pub async fn names(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let (selectors, range, limit) = (params.selectors()?, range(&params)?, params.limit()?);
+    let (limit, range, selectors) = (params.limit()?, range(&params)?, selectors(&params)?);
     let found = app.queries.leaf().label_names(&tenant, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
     Ok(list(found.into_iter().collect(), limit))
 }
@@ -49,7 +48,7 @@ pub async fn values(
     if name.is_empty() {
         return Err(ApiError::new(ErrorType::BadData, format!("invalid label name: {name:?}")));
     }
-    let (selectors, range, limit) = (params.selectors()?, range(&params)?, params.limit()?);
+    let (limit, range, selectors) = (params.limit()?, range(&params)?, selectors(&params)?);
     let leaf = app.queries.leaf();
     let found = leaf.label_values(&tenant, &name, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
     Ok(list(found.into_iter().collect(), limit))
@@ -66,22 +65,32 @@ struct MetadataItem<'a> {
 
 /// `GET /api/v1/metadata`.
 pub async fn metadata(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
-    let per_metric = params.get("limit_per_metric").map_or(Ok(0usize), |v| {
-        v.parse().map_err(|_| ApiError::parameter("limit_per_metric", "limit_per_metric must be a number"))
-    })?;
+    let (limit, per_metric) = (number(&params, "limit")?, number(&params, "limit_per_metric")?);
+    let (limit, per_metric) = (limit.filter(|n| *n >= 0), per_metric.filter(|n| *n > 0));
     let rows = app.queries.leaf().metadata(&tenant, params.get("metric")).await.map_err(|e| ApiError::of(&e))?;
     let mut by_metric: BTreeMap<&str, Vec<MetadataItem<'_>>> = BTreeMap::new();
     for MetadataRow { metric, kind, help, unit } in &rows {
-        if limit > 0 && by_metric.len() == limit && !by_metric.contains_key(&**metric) {
+        let full = limit.is_some_and(|limit| by_metric.len() as i64 >= limit);
+        if full && !by_metric.contains_key(&**metric) {
             continue;
         }
         let items = by_metric.entry(metric).or_default();
-        if per_metric == 0 || items.len() < per_metric {
+        if per_metric.is_none_or(|most| (items.len() as i64) < most) {
             items.push(MetadataItem { kind: kind.as_str(), help, unit });
         }
     }
     Ok(super::reply::success(&by_metric))
+}
+
+/// A number as `metadata` takes them, where 0 means none and a negative one no limit.
+fn number(params: &Params, name: &str) -> Result<Option<i64>, ApiError> {
+    let wrong = |_| ApiError::new(ErrorType::BadData, format!("{name} must be a number"));
+    params.get(name).map(|text| text.parse().map_err(wrong)).transpose()
+}
+
+/// Prometheus names the parameter in errors of `series`, and does not in those of names and values.
+fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    params.selectors().map_err(|e| ApiError::new(ErrorType::BadData, e))
 }
 
 fn range(params: &Params) -> Result<TimeRange, ApiError> {

@@ -19,9 +19,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, Method, header};
 use axum::routing::{any, get, post};
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::ingest::Ingest;
 use crate::query::Queries;
@@ -64,7 +65,7 @@ pub fn router(app: App) -> Router {
         .route("/status/config", get(status::config))
         .layer(DefaultBodyLimit::max(FORM_BYTES))
         .layer(CompressionLayer::new())
-        .layer(CorsLayer::permissive());
+        .layer(cors());
     let writing = Router::new()
         .route("/api/v1/write", post(write::remote_write))
         .route("/api/v1/push", post(write::remote_write))
@@ -83,4 +84,13 @@ pub fn router(app: App) -> Router {
         .route("/", get(health::index))
         .fallback(any(health::not_found))
         .with_state(app)
+}
+
+/// Pages of any origin may read, as with Prometheus; `*` would not include `Authorization`.
+fn cors() -> CorsLayer {
+    let tenant = HeaderName::from_static(tenant::TENANT_HEADER);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::mirror_request())
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN, tenant])
 }

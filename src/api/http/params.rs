@@ -16,6 +16,8 @@ use crate::promql;
 /// Earliest and latest times the API writes out for "no bound" and takes back (Prometheus `MinTime`, `MaxTime`).
 const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
+/// What they mean here, milliseconds.
+const WIDEST: (i64, i64) = (i64::MIN / 4, i64::MAX / 4);
 
 /// Decoded parameters in order.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +60,8 @@ impl Params {
 
     /// A point in time, milliseconds: unix seconds (fractions allowed) or RFC 3339.
     pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|v| parse_time(v).map_err(|e| ApiError::parameter(name, e))).transpose()
+        let wrong = |e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"));
+        self.get(name).map(|v| parse_time(v).map_err(wrong)).transpose()
     }
 
     /// A point in time that must be given.
@@ -73,18 +76,24 @@ impl Params {
 
     /// A number of results, 0 meaning no limit.
     pub fn limit(&self) -> Result<usize, ApiError> {
-        self.get("limit").map_or(Ok(0), |v| {
-            v.parse().map_err(|_| ApiError::parameter("limit", "limit must be a non-negative number"))
-        })
+        let Some(text) = self.get("limit") else { return Ok(0) };
+        match text.parse::<i64>() {
+            Ok(n) => usize::try_from(n).map_err(|_| ApiError::parameter("limit", "limit must be non-negative")),
+            // Prometheus' own words, its language's name for the conversion included.
+            Err(_) => {
+                let problem = format!("strconv.Atoi: parsing {}: invalid syntax", crate::model::labels::Quoted(text));
+                Err(ApiError::parameter("limit", problem))
+            }
+        }
     }
 
-    /// The selectors of `match[]`, each of them a list of matchers.
-    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    /// The selectors of `match[]`, each of them a list of matchers; the error says what is wrong with one.
+    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, String> {
         self.all("match[]")
             .map(|text| {
-                let matchers = promql::parse_selector(text).map_err(|e| ApiError::parameter("match[]", e))?;
+                let matchers = promql::parse_selector(text).map_err(|e| e.to_string())?;
                 if matchers.iter().all(Matcher::matches_empty) {
-                    return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
+                    return Err("match[] must contain at least one non-empty matcher".to_owned());
                 }
                 Ok(matchers)
             })
@@ -92,16 +101,17 @@ impl Params {
     }
 }
 
-/// Reads a time as the API takes it; milliseconds.
+/// Reads a time as the API takes it; milliseconds, those beyond the widest times brought back to them so that a step
+/// or a lookback more never overflows.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     let wrong = || format!("cannot parse {} to a valid timestamp", crate::model::labels::Quoted(text));
     if let Ok(seconds) = text.parse::<f64>() {
         let ms = (seconds * 1000.0).round();
-        return if ms.is_finite() && ms.abs() < i64::MAX as f64 { Ok(ms as i64) } else { Err(wrong()) };
+        return if ms.is_finite() { Ok((ms as i64).clamp(WIDEST.0, WIDEST.1)) } else { Err(wrong()) };
     }
     match text {
-        MIN_TIME => Ok(i64::MIN / 1_000_000),
-        MAX_TIME => Ok(i64::MAX / 1_000_000),
+        MIN_TIME => Ok(WIDEST.0),
+        MAX_TIME => Ok(WIDEST.1),
         _ => text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond()).map_err(|_| wrong()),
     }
 }

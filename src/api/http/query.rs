@@ -11,7 +11,7 @@ use axum::response::Response;
 
 use super::App;
 use super::json::query_data;
-use super::params::Params;
+use super::params::{Params, parse_duration};
 use super::reply::{ApiError, ErrorType, enveloped, success};
 use super::tenant::Tenant;
 use crate::error::{HasKind, Kind};
@@ -39,7 +39,7 @@ pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Par
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
     };
-    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit)
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, &params)
 }
 
 /// `GET|POST /api/v1/query_range`.
@@ -49,13 +49,12 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step = super::params::parse_duration(params.get("step").unwrap_or_default())
-        .map_err(|e| ApiError::parameter("step", e))?;
+    let step = parse_duration(params.get("step").unwrap_or_default()).map_err(|e| ApiError::parameter("step", e))?;
     if step <= 0 {
         let problem = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", problem));
     }
-    if (end - start) / step > MAX_STEPS {
+    if end.checked_sub(start).is_none_or(|span| span / step > MAX_STEPS) {
         let problem = "exceeded maximum resolution of 11,000 points per timeseries. \
                        Try decreasing the query resolution (?step=XX)";
         return Err(ApiError::new(ErrorType::BadData, problem));
@@ -67,7 +66,7 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
     };
-    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit)
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, &params)
 }
 
 /// `GET|POST /api/v1/format_query`.
@@ -92,14 +91,14 @@ fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {
 }
 
 fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
-    match params.duration("lookback_delta")? {
-        Some(ms) if ms <= 0 => Err(ApiError::parameter("lookback_delta", "must be positive")),
-        other => Ok(other),
-    }
+    let Some(text) = params.get("lookback_delta") else { return Ok(None) };
+    let wrong = |e| ApiError::new(ErrorType::BadData, format!("error parsing lookback delta duration: {e}"));
+    // As in Prometheus, one that is not positive means the node's own.
+    parse_duration(text).map(|ms| Some(ms).filter(|ms| *ms > 0)).map_err(wrong)
 }
 
-fn answer(answered: Answered, limit: usize) -> Result<Response, ApiError> {
-    let Answered { text, mut result, .. } = answered;
+fn answer(answered: Answered, limit: usize, params: &Params) -> Result<Response, ApiError> {
+    let Answered { text, mut result, timings, .. } = answered;
     let mut warnings = result.annotations.render(Severity::Warning, &text, API_LIMIT);
     let infos = result.annotations.render(Severity::Info, &text, API_LIMIT);
     let truncated = match &mut result.value {
@@ -110,7 +109,8 @@ fn answer(answered: Answered, limit: usize) -> Result<Response, ApiError> {
     if truncated {
         warnings.push(TRUNCATED.to_owned());
     }
-    Ok(enveloped(&query_data(&result.value), &warnings, &infos))
+    let stats = params.get("stats").map(|_| (&timings, &result.stats));
+    Ok(enveloped(&query_data(&result.value, stats), &warnings, &infos))
 }
 
 fn truncate<T>(items: &mut Vec<T>, limit: usize) -> bool {
@@ -125,8 +125,6 @@ fn query_error(error: &QueryError) -> ApiError {
     let error_type = match error {
         QueryError::Parse(_) => return ApiError::parameter("query", error),
         QueryError::RangeType(_) => return ApiError::parameter("query", error),
-        QueryError::Queue => ErrorType::Timeout,
-        QueryError::NodeBudget { .. } => ErrorType::Unavailable,
         QueryError::Lost => ErrorType::Internal,
         QueryError::Eval(e) => match e {
             EvalError::TimedOut => ErrorType::Timeout,

@@ -5,6 +5,8 @@
 //!
 //! *Not here:* decoding, limits, durability (`ingest`).
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -14,8 +16,13 @@ use super::App;
 use super::reply::write_error;
 use super::tenant::Tenant;
 use crate::error::{HasKind, Kind};
+use crate::ingest::IngestError;
 use crate::ingest::decode::Protocol;
 use crate::ingest::outcome::WriteOutcome;
+use crate::model::TenantId;
+
+/// Longest a sender may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 const SAMPLES: &str = "x-prometheus-remote-write-samples-written";
 const HISTOGRAMS: &str = "x-prometheus-remote-write-histograms-written";
@@ -28,15 +35,41 @@ pub async fn remote_write(State(app): State<App>, Tenant(tenant): Tenant, header
         Ok(protocol) => protocol,
         Err(e) => return (StatusCode::UNSUPPORTED_MEDIA_TYPE, e.to_string()).into_response(),
     };
-    let limit = app.ingest.max_body_bytes();
-    let Ok(body) = axum::body::to_bytes(body, limit).await else {
-        let message = format!("read body: longer than write.max_body_bytes ({limit}) or cut off");
-        return write_error(Kind::Invalid, message);
-    };
-    match app.ingest.write(&tenant, protocol, &body).await {
-        Ok(outcome) => reply(&outcome),
-        Err(e) => with_counts(write_error(e.kind(), e.to_string()), &WriteOutcome::default()),
+    let length = text(header::CONTENT_LENGTH).and_then(|v| v.parse::<usize>().ok());
+    // In a task of its own: a client that goes away in the middle must not leave a request half accounted for.
+    let work = tokio::spawn(async move { read_and_write(&app, &tenant, protocol, length, body).await });
+    match work.await {
+        Ok(Ok(outcome)) => reply(&outcome),
+        Ok(Err((kind, message))) => with_counts(write_error(kind, message), &WriteOutcome::default()),
+        Err(e) => write_error(Kind::Internal, format!("write request failed: {e}")),
     }
+}
+
+async fn read_and_write(
+    app: &App,
+    tenant: &TenantId,
+    protocol: Protocol,
+    length: Option<usize>,
+    body: Body,
+) -> Result<WriteOutcome, (Kind, String)> {
+    let limit = app.ingest.max_body_bytes();
+    let says = |e: IngestError| (e.kind(), e.to_string());
+    let too_long = || (Kind::Invalid, format!("read body: longer than write.max_body_bytes ({limit})"));
+    if length.is_some_and(|n| n > limit) {
+        return Err(too_long());
+    }
+    let mut pass = app.ingest.gate.enter(length.unwrap_or(0)).map_err(says)?;
+    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await;
+    let body = match read {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) if length.is_none() => return Err(too_long()),
+        Ok(Err(e)) => return Err((Kind::Invalid, format!("read body: {e}"))),
+        Err(_) => return Err((Kind::Unavailable, format!("read body: not there after {} s", BODY_TIMEOUT.as_secs()))),
+    };
+    if length.is_none() {
+        pass.grow(body.len()).map_err(says)?;
+    }
+    app.ingest.write(pass, tenant, protocol, &body).await.map_err(says)
 }
 
 fn reply(outcome: &WriteOutcome) -> Response {

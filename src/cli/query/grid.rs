@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::answer::{Answer, Series};
 use super::when;
+use crate::cli::columns::aligned;
 
 /// Aligned columns. An instant answer has a row per series and a column per label; a range answer a row per step and a
 /// column per series, in as many blocks as the width asks for.
@@ -66,29 +67,6 @@ fn ranged(answer: &Answer, width: usize) -> String {
         out.push('\n');
         out.push_str(&aligned(&rows));
         from = to;
-    }
-    out
-}
-
-/// Rows with each column as wide as its widest cell; a column of numbers is right-aligned.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let number = |cell: &str| cell == "–" || cell.parse::<f64>().is_ok();
-    let shape: Vec<(usize, bool)> = (0..columns)
-        .map(|c| {
-            let width = rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
-            (width, c > 0 && rows.iter().skip(1).all(|row| number(&row[c])))
-        })
-        .collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, (width, right)) in row.iter().zip(&shape) {
-            let pad = " ".repeat(width - cell.chars().count());
-            line.push_str(&if *right { format!("{pad}{cell}  ") } else { format!("{cell}{pad}  ") });
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
     }
     out
 }

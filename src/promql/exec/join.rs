@@ -103,7 +103,7 @@ impl Join<'_> {
         let many_signature = number(&keys, &mut index, &many);
         let one_signature = number(&keys, &mut index, &one);
         let group = |numbers: &[usize]| {
-            let mut groups = vec![Vec::new(); index.len()];
+            let mut groups = vec![Vec::new(); index.count()];
             numbers.iter().enumerate().for_each(|(i, n)| groups[*n].push(i as u32));
             groups
         };

@@ -116,7 +116,7 @@ impl KeyIndex {
     }
 
     /// Number of keys.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.numbers.len()
     }
 }

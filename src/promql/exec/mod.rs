@@ -26,6 +26,8 @@ pub mod select_k;
 pub mod set;
 pub mod stage;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use super::annotations::Annotations;
 use super::ast::Ast;
@@ -104,7 +106,12 @@ impl Engine {
         let mut ast = ast.clone();
         fold_durations(&mut ast, &times.grid()).map_err(Error::Duration)?;
         let options = PlanOptions { lookback: self.options.lookback, subquery_step: self.options.subquery_step };
-        Ok(plan::build(&ast, times.grid(), options))
+        let plan = plan::build(&ast, times.grid(), options);
+        // A subquery may ask for more steps than anything could hold; nothing is allocated before this check.
+        match plan.nodes.iter().any(|node| node.grid.len() > self.options.limits.max_samples) {
+            true => Err(Error::TooManySamples),
+            false => Ok(plan),
+        }
     }
 
     /// Fetches what a plan needs, one set per request.

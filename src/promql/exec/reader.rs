@@ -59,11 +59,6 @@ impl RangeSamples {
         Points { ts: &self.ts, vs: &self.vs, starts: &self.starts }
     }
 
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.ts.len() + self.histogram_ts.len()
-    }
-
     fn clear(&mut self) {
         self.ts.clear();
         self.vs.clear();

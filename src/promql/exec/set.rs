@@ -35,7 +35,7 @@ pub fn set_operation(
         series.iter().map(number).collect()
     };
     let (left, right) = (numbers(&lhs), numbers(&rhs));
-    let signatures = index.len();
+    let signatures = index.count();
     match op {
         BinaryOp::Or => {
             let present = presence(&lhs, &left, signatures, steps);

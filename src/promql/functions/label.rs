@@ -119,7 +119,7 @@ mod tests {
         let labels = Labels::from_pairs([("src", "source-value-10"), ("dst", "x")]);
         let apply = |repl: &str, re: &str| Replace::new("dst", repl, "src", re).unwrap().apply(&labels);
         assert_eq!(apply("v-$1", "source-value-(.*)").unwrap().get("dst"), "v-10");
-        assert_eq!(apply("", "(.*)").unwrap().has("dst"), false);
+        assert!(!apply("", "(.*)").unwrap().has("dst"));
         assert!(apply("$1", "value-(.*)").is_none());
         assert!(Replace::new("dst", "", "src", "(").is_err());
     }

