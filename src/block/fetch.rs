@@ -123,7 +123,7 @@ impl OpenFile {
                 _ => want.push(start..end),
             }
         }
-        match want.iter().find(|r| r.start > r.end || r.end > self.file.size) {
+        match want.iter().find(|r| r.start >= r.end || r.end > self.file.size) {
             Some(r) => Err(self.corrupt(format!("page at {}..{} is not in the file", r.start, r.end))),
             None => Ok(()),
         }
@@ -297,6 +297,10 @@ fn parse_footer(tail: &Bytes, size: u64) -> std::result::Result<ArrowReaderMetad
 }
 
 async fn fetch(store: &dyn ObjectStore, file: &FileRef, range: Range<u64>) -> Result<Bytes> {
+    if range.is_empty() {
+        // Stores refuse to fetch nothing.
+        return Err(corrupt(file, "is empty"));
+    }
     let want = range.end - range.start;
     let bytes = store.get_range(&file.path, range).await.map_err(|source| store_error(file, source))?;
     if bytes.len() as u64 != want {

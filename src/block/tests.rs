@@ -360,6 +360,20 @@ fn refuses_forged_sizes_before_they_are_allocated() {
 }
 
 #[test]
+fn an_empty_file_is_corrupt() {
+    let mut block = write(options(), &sample_set());
+    for at in 0..block.files.len() {
+        let good = std::mem::take(&mut block.files[at].bytes);
+        let error = run(async {
+            let (store, files) = put(&block).await;
+            BlockReader::open(store, files).await.map(|_| ()).unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        block.files[at].bytes = good;
+    }
+}
+
+#[test]
 fn a_missing_file_is_not_found() {
     run(async {
         let (_, files) = put(&write(options(), &sample_set())).await;

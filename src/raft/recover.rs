@@ -6,8 +6,8 @@
 //!
 //! *Not here:* writing (`writer`), the bytes of a frame (`frame`).
 
-use std::collections::HashMap;
 use std::collections::hash_map;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::codec;
@@ -25,6 +25,8 @@ pub(crate) struct Recovered {
     pub(crate) last_batch: u64,
     /// Bytes of a torn group commit that were cut.
     pub(crate) cut_bytes: u64,
+    /// Groups whose state the segment that is being read has told: without that it could not be the oldest one kept.
+    told: HashSet<GroupId>,
 }
 
 /// A group as the segments tell it.
@@ -37,7 +39,8 @@ pub(crate) struct RecoveredGroup {
 /// Reads all segments, cuts a torn tail, and makes durable what is left.
 pub(crate) fn recover(segments: &Segments) -> Result<Recovered, RaftError> {
     let numbers = segments.list()?;
-    let mut out = Recovered { groups: HashMap::new(), segments: Vec::new(), last_batch: 0, cut_bytes: 0 };
+    let mut out =
+        Recovered { groups: HashMap::new(), segments: Vec::new(), last_batch: 0, cut_bytes: 0, told: HashSet::new() };
     let mut previous: Option<(u64, u64)> = None;
     for (at, &number) in numbers.iter().enumerate() {
         let is_last = at + 1 == numbers.len();
@@ -95,6 +98,7 @@ fn trailing(bytes: &[u8]) -> u64 {
 impl Recovered {
     /// Applies a segment's frames; where they end.
     fn replay(&mut self, segment: &Arc<Segment>, bytes: &[u8], end: Option<u64>) -> Result<usize, String> {
+        self.told.clear();
         let mut at = HEADER;
         let stop = end.map_or(bytes.len(), |e| e as usize);
         while at < stop {
@@ -176,6 +180,9 @@ impl Recovered {
             }
             _ => {}
         }
+        if !self.told.contains(&head.group) {
+            return Err(format!("group {} without a checkpoint in this segment", head.group));
+        }
         let group = self.groups.get_mut(&head.group).ok_or_else(|| format!("unknown group {}", head.group))?;
         let state = &mut group.state;
         let id = || head.log_id().ok_or_else(|| "no log id".to_owned());
@@ -197,6 +204,7 @@ impl Recovered {
             hash_map::Entry::Occupied(_) => Err(format!("group {group} is created twice")),
             hash_map::Entry::Vacant(slot) => {
                 slot.insert(RecoveredGroup { replica, ..Default::default() });
+                self.told.insert(group);
                 Ok(())
             }
         }
@@ -204,6 +212,7 @@ impl Recovered {
 
     fn checkpoint(&mut self, group: GroupId, payload: &[u8]) -> Result<(), String> {
         let check = codec::checkpoint(payload).ok_or("unreadable checkpoint")?;
+        self.told.insert(group);
         let known = self.groups.entry(group).or_default();
         (known.replica, known.state.vote, known.state.committed) = (check.replica, check.vote, check.committed);
         if let Some(purged) = check.purged {
@@ -221,7 +230,9 @@ impl Recovered {
                 return Err((*id, format!("entries begin at {}, purged below {expected}", state.first)));
             }
             // The commit record is not synced on its own: it may have outlived the entries of a lost tail.
-            state.committed = state.committed.min(state.last());
+            if next_index(state.committed.as_ref()) > state.next() {
+                state.committed = state.last();
+            }
         }
         Ok(())
     }

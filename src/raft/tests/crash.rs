@@ -261,6 +261,21 @@ async fn numbers_that_no_log_counts_up_to_are_damage() {
     }
 }
 
+/// Found by fuzzing: the last entry may be of a later term than a commit record of a higher index.
+#[tokio::test]
+async fn a_commit_record_beyond_the_log_is_cut_back_to_it() {
+    let disk = SimDisk::new(1);
+    let segments = Segments::new(Arc::new(disk.clone()), PathBuf::from("/log"));
+    let mut buf = BatchBuf { bytes: Vec::new(), segment: 1, batch: 1 };
+    buf.push(Head::new(Kind::GroupCreated, GroupId(1)).with_replica(1), |_| {});
+    buf.push(Head::new(Kind::Purged, GroupId(1)).with_log_id(Some(&id(2, 8))), |_| {});
+    buf.push(Head::new(Kind::Committed, GroupId(1)).with_log_id(Some(&id(1, 29))), |_| {});
+    segments.create(SegmentHeader { number: 1, previous_end: 48, previous_batch: 0 }, &buf.bytes, false).unwrap();
+    let log = open(&disk).unwrap();
+    let group = log.group(GroupId(1)).unwrap();
+    assert_eq!(group.state.lock().committed, Some(id(2, 8)));
+}
+
 #[tokio::test]
 async fn survives_any_bytes_in_any_file() {
     let (disk, _) = filled().await;
