@@ -25,8 +25,8 @@ use crate::model::{Columns, Histogram, STALE_NAN_BITS, TimeRange};
 /// Row groups whose pages are held at once.
 const GROUPS_AT_ONCE: usize = 16;
 
-/// Timelines decoded at once: as many as a record batch has rows.
-const TIMELINES_AT_ONCE: usize = 1024;
+/// Timelines decoded at once; few, so that even timelines of several hundred samples a second stay within a batch.
+const TIMELINES_AT_ONCE: usize = 64;
 
 type Timelines = HashMap<u32, Arc<Vec<i64>>>;
 
