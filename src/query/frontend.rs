@@ -14,7 +14,7 @@ use super::budget::{NodeBudget, QueryBudget};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
 use crate::env::Clock;
-use crate::error::{HasKind, Kind};
+use crate::error::{Error, HasKind, Kind};
 use crate::model::TenantId;
 use crate::promql::ast::Ast;
 use crate::promql::exec::control::{CancelToken, Limits};
@@ -138,6 +138,18 @@ impl Queries {
     /// Which parts of the language are on.
     pub fn parse_options(&self) -> ParseOptions {
         ParseOptions::default()
+    }
+
+    /// Runs a look-up of series, labels or metadata within the same bounds of number and time as a query.
+    pub async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let run = async {
+            let closed = |_| Error::new(Kind::Unavailable, "the node is stopping");
+            let _place = self.places.acquire().await.map_err(closed)?;
+            lookup.await
+        };
+        let seconds = self.options.timeout.as_secs_f64();
+        let late = |_| Error::new(Kind::Unavailable, format!("look-up took longer than query.timeout ({seconds} s)"));
+        tokio::time::timeout(self.options.timeout, run).await.map_err(late)?
     }
 
     /// Answers a query.

@@ -25,7 +25,8 @@ pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Para
     }
     let (limit, range) = (params.limit()?, range(&params)?);
     let selectors = params.selectors().map_err(|e| ApiError::parameter("match[]", e))?;
-    let found = app.queries.leaf().series(&tenant, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
+    let lookup = app.queries.leaf().series(&tenant, &selectors, range);
+    let found = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
     let maps = found.iter().map(LabelMap);
     Ok(list(maps.collect(), limit))
 }
@@ -33,7 +34,8 @@ pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Para
 /// `GET|POST /api/v1/labels`.
 pub async fn names(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
     let (limit, range, selectors) = (params.limit()?, range(&params)?, selectors(&params)?);
-    let found = app.queries.leaf().label_names(&tenant, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
+    let lookup = app.queries.leaf().label_names(&tenant, &selectors, range);
+    let found = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
     Ok(list(found.into_iter().collect(), limit))
 }
 
@@ -49,8 +51,8 @@ pub async fn values(
         return Err(ApiError::new(ErrorType::BadData, format!("invalid label name: {name:?}")));
     }
     let (limit, range, selectors) = (params.limit()?, range(&params)?, selectors(&params)?);
-    let leaf = app.queries.leaf();
-    let found = leaf.label_values(&tenant, &name, &selectors, range).await.map_err(|e| ApiError::of(&e))?;
+    let lookup = app.queries.leaf().label_values(&tenant, &name, &selectors, range);
+    let found = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
     Ok(list(found.into_iter().collect(), limit))
 }
 
@@ -67,7 +69,8 @@ struct MetadataItem<'a> {
 pub async fn metadata(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
     let (limit, per_metric) = (number(&params, "limit")?, number(&params, "limit_per_metric")?);
     let (limit, per_metric) = (limit.filter(|n| *n >= 0), per_metric.filter(|n| *n > 0));
-    let rows = app.queries.leaf().metadata(&tenant, params.get("metric")).await.map_err(|e| ApiError::of(&e))?;
+    let lookup = app.queries.leaf().metadata(&tenant, params.get("metric"));
+    let rows = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
     let mut by_metric: BTreeMap<&str, Vec<MetadataItem<'_>>> = BTreeMap::new();
     for MetadataRow { metric, kind, help, unit } in &rows {
         let full = limit.is_some_and(|limit| by_metric.len() as i64 >= limit);
