@@ -127,7 +127,8 @@ impl Recovered {
         if end.is_some_and(|e| e as usize != at) { Err(format!("frames end at byte {at}, not {stop}")) } else { Ok(at) }
     }
 
-    /// The end of the log, if the bad frame at `at` is part of the last group commit.
+    /// The end of the log, if the bad frame at `at` is part of the last group commit: of the one before it, or its very
+    /// first frame (which may parse, its padding alone being torn).
     fn torn(&self, bytes: &[u8], at: usize, segment: u64) -> Result<usize, String> {
         // Payloads may look like frames, each a checksum over much of the segment: only what can be there is checked.
         let possible = self.last_batch + 1..=self.last_batch + 1 + (bytes.len() / frame::HEADER) as u64;
@@ -136,7 +137,7 @@ impl Recovered {
             if frame::claimed_batch(rest).is_some_and(|batch| possible.contains(&batch))
                 && let Some(later) = frame::parse(rest, segment)
                 && (later.head.batch > self.last_batch + 1
-                    || (later.head.batch == self.last_batch + 1 && later.head.is_first_of_batch()))
+                    || (later.head.batch == self.last_batch + 1 && later.head.is_first_of_batch() && probe > at))
             {
                 return Err(format!("bad frame at byte {at}, yet commit {} follows at {probe}", later.head.batch));
             }

@@ -236,6 +236,28 @@ async fn damage_is_an_error_or_cuts_the_last_commit_and_never_invents() {
 }
 
 #[tokio::test]
+async fn a_commit_whose_padding_is_missing_is_cut() {
+    for length in 1..=8 {
+        let disk = SimDisk::new(1);
+        let log = open(&disk).unwrap();
+        let group = log.create_group(GroupId(0), 1).await.unwrap();
+        let payload = Payload::Normal(Command(Bytes::from("x".repeat(length))));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        log.append(&group, vec![Entry { log_id: id(1, 0), payload }], Done::Waiter(tell)).unwrap();
+        told.await.unwrap().unwrap();
+        log.close();
+        let last = segments(&disk).pop().unwrap();
+        let good = disk.contents(&last).unwrap();
+        for cut in 1..=8 {
+            let disk = disk.fork(1);
+            disk.corrupt(&last, good[..good.len() - cut].to_vec());
+            let opened = open(&disk).map(|log| log.close());
+            assert!(opened.is_ok(), "{length} bytes, {cut} cut: {opened:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_missing_segment_is_damage() {
     let (disk, _) = filled().await;
     let files = segments(&disk);
