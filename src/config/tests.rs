@@ -1,3 +1,5 @@
+//! Files, flags, bounds and what is said about wrong ones.
+
 use super::*;
 
 fn read(text: &str) -> Result<(Config, Vec<String>), String> {

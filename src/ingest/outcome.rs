@@ -44,13 +44,11 @@ pub enum Reason {
     NewValueForTimestamp,
     /// A new series where the tenant has all it may have.
     MaxSeriesPerUser,
-    /// More samples per second than the tenant may send.
-    RateLimited,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::LabelInvalid,
         Self::DuplicateLabelNames,
         Self::LabelSetTooLong,
@@ -64,7 +62,6 @@ impl Reason {
         Self::SampleTooOld,
         Self::NewValueForTimestamp,
         Self::MaxSeriesPerUser,
-        Self::RateLimited,
     ];
 
     /// Value of the metric label `reason` (Mimir's, where it has one).
@@ -83,7 +80,6 @@ impl Reason {
             Self::SampleTooOld => "sample_too_old",
             Self::NewValueForTimestamp => "new_value_for_timestamp",
             Self::MaxSeriesPerUser => "per_user_series_limit",
-            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -103,14 +99,13 @@ impl Reason {
             Self::SampleTooOld => "err-mimir-sample-timestamp-too-old",
             Self::NewValueForTimestamp => "err-mimir-sample-duplicate-timestamp",
             Self::MaxSeriesPerUser => "err-mimir-max-series-per-user",
-            Self::RateLimited => "err-mimir-tenant-max-ingestion-rate",
         }
     }
 
     /// What the sender should do: slow down ([`Kind::Limited`]) or fix its samples ([`Kind::Invalid`]).
     pub fn kind(self) -> Kind {
         match self {
-            Self::MaxSeriesPerUser | Self::RateLimited => Kind::Limited,
+            Self::MaxSeriesPerUser => Kind::Limited,
             _ => Kind::Invalid,
         }
     }

@@ -16,7 +16,9 @@ use tokio::sync::OnceCell;
 use super::blocks::Blocks;
 use super::budget::QueryBudget;
 use super::merge::{IN_HEAD, Piece, merge};
+use crate::block::BlockReader;
 use crate::error::{Error, HasKind, Kind};
+use crate::head::Head;
 use crate::ingest::ingester::Shard;
 use crate::meta::Views;
 use crate::model::{Columns, Labels, Matcher, MetadataRow, ShardId, TenantId, TimeRange};
@@ -65,17 +67,11 @@ impl Leaf {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BTreeSet<Labels>, Error> {
-        self.barrier().await?;
-        let mut all = BTreeSet::new();
-        for matchers in selectors {
-            let (heads, blocks) = self.read(tenant, range, |h| h.series_labels(tenant, matchers, range)).await?;
-            all.extend(heads.into_iter().flatten());
-            for block in blocks {
-                let reader = self.blocks.open(&block).await?;
-                all.extend(reader.series(matchers, range).into_iter().map(|(labels, _)| labels));
-            }
-        }
-        Ok(all)
+        let from_head = |head: &Head, matchers: &[Matcher]| head.series_labels(tenant, matchers, range);
+        let from_block = |block: &BlockReader, matchers: &[Matcher]| {
+            block.series(matchers, range).into_iter().map(|(labels, _)| labels).collect()
+        };
+        self.look_up(tenant, selectors, range, from_head, from_block).await
     }
 
     /// Label names of those series (of all, without selectors).
@@ -85,16 +81,9 @@ impl Leaf {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BTreeSet<String>, Error> {
-        self.barrier().await?;
-        let mut all = BTreeSet::new();
-        for matchers in any_of(selectors) {
-            let (heads, blocks) = self.read(tenant, range, |h| h.label_names(tenant, matchers, range)).await?;
-            all.extend(heads.into_iter().flatten());
-            for block in blocks {
-                all.extend(self.blocks.open(&block).await?.label_names(matchers, range));
-            }
-        }
-        Ok(all)
+        let from_head = |head: &Head, matchers: &[Matcher]| head.label_names(tenant, matchers, range);
+        let from_block = |block: &BlockReader, matchers: &[Matcher]| block.label_names(matchers, range);
+        self.look_up(tenant, selectors, range, from_head, from_block).await
     }
 
     /// Values of one label of those series.
@@ -105,13 +94,27 @@ impl Leaf {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BTreeSet<String>, Error> {
+        let from_head = |head: &Head, matchers: &[Matcher]| head.label_values(tenant, name, matchers, range);
+        let from_block = |block: &BlockReader, matchers: &[Matcher]| block.label_values(name, matchers, range);
+        self.look_up(tenant, selectors, range, from_head, from_block).await
+    }
+
+    /// What heads and blocks say to each selector (to no condition, without selectors), together.
+    async fn look_up<T: Ord>(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        from_head: impl Fn(&Head, &[Matcher]) -> Vec<T>,
+        from_block: impl Fn(&BlockReader, &[Matcher]) -> BTreeSet<T>,
+    ) -> Result<BTreeSet<T>, Error> {
         self.barrier().await?;
         let mut all = BTreeSet::new();
         for matchers in any_of(selectors) {
-            let (heads, blocks) = self.read(tenant, range, |h| h.label_values(tenant, name, matchers, range)).await?;
+            let (heads, blocks) = self.read(tenant, range, |head| from_head(head, matchers)).await?;
             all.extend(heads.into_iter().flatten());
             for block in blocks {
-                all.extend(self.blocks.open(&block).await?.label_values(name, matchers, range));
+                all.extend(from_block(&*self.blocks.open(&block).await?, matchers));
             }
         }
         Ok(all)
@@ -192,7 +195,7 @@ impl Leaf {
         &self,
         tenant: &TenantId,
         range: TimeRange,
-        from_head: impl Fn(&crate::head::Head) -> T,
+        from_head: impl Fn(&Head) -> T,
     ) -> Result<(Vec<T>, Vec<Arc<Block>>), Error> {
         let heads = self.read_heads(tenant, from_head);
         let state = self.meta.current();
@@ -220,7 +223,7 @@ impl Leaf {
         Ok((heads.into_iter().map(|h| h.found).collect(), blocks))
     }
 
-    fn read_heads<T>(&self, tenant: &TenantId, from_head: impl Fn(&crate::head::Head) -> T) -> Vec<HeadRead<T>> {
+    fn read_heads<T>(&self, tenant: &TenantId, from_head: impl Fn(&Head) -> T) -> Vec<HeadRead<T>> {
         let read = |shard: &Arc<Shard>| {
             let state = shard.state.read();
             HeadRead {

@@ -1,3 +1,5 @@
+//! The query command over canned answers.
+
 use serde_json::json;
 
 use super::*;

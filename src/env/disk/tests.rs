@@ -1,3 +1,5 @@
+//! Both disks keep what was synced; the simulated one loses the rest.
+
 use std::path::Path;
 
 use super::*;

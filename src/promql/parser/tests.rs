@@ -1,3 +1,5 @@
+//! Upstream cases, depth, and trees that print back.
+
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -1,3 +1,5 @@
+//! Groups of one replica on a shared log.
+
 use super::*;
 
 #[tokio::test]
