@@ -94,6 +94,11 @@ impl Column {
         true
     }
 
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        self.values.iter().filter(|v| !is_absent(**v)).count() + self.histograms.len()
+    }
+
     /// Bytes held (histograms are shared and count once for each reference).
     pub fn bytes(&self) -> usize {
         8 * self.values.capacity() + self.histograms.iter().map(|(_, h)| h.heap_bytes()).sum::<usize>()
