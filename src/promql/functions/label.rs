@@ -6,29 +6,28 @@
 
 use std::cmp::Ordering;
 
-use regex::Regex;
-
 use crate::model::Labels;
+use crate::model::regexp::{Replacer, Template};
 
 /// A compiled `label_replace`.
 pub struct Replace {
     target: String,
-    replacement: String,
+    replacement: Template,
     source: String,
-    pattern: Regex,
+    pattern: Replacer,
 }
 
 impl Replace {
     /// Compiles it; the error is the text a query fails with.
     pub fn new(target: &str, replacement: &str, source: &str, pattern: &str) -> Result<Self, String> {
-        let compiled = Regex::new(&format!("^(?s:{pattern})$"))
-            .map_err(|_| format!("invalid regular expression in label_replace(): {pattern}"))?;
+        let compiled =
+            Replacer::new(pattern).map_err(|_| format!("invalid regular expression in label_replace(): {pattern}"))?;
         if target.is_empty() {
             return Err(format!("invalid destination label name in label_replace(): {target}"));
         }
         Ok(Self {
             target: target.to_owned(),
-            replacement: replacement.to_owned(),
+            replacement: compiled.template(replacement),
             source: source.to_owned(),
             pattern: compiled,
         })
@@ -41,9 +40,7 @@ impl Replace {
 
     /// The new label set, or `None` where the pattern does not match.
     pub fn apply(&self, labels: &Labels) -> Option<Labels> {
-        let captures = self.pattern.captures(labels.get(&self.source))?;
-        let mut value = String::new();
-        captures.expand(&self.replacement, &mut value);
+        let value = self.pattern.replace(labels.get(&self.source), &self.replacement)?;
         Some(labels.to_builder().set(&self.target, &value).build())
     }
 }
