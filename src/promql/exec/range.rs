@@ -11,6 +11,7 @@ use super::column::{Column, Sample};
 use super::error::Error;
 use super::range_histogram;
 use super::reader::RangeSamples;
+use crate::model::labels::Quoted;
 use crate::model::{Histogram, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::over_time::{Avg, Edge, Extreme, MedianDeviation, Quantile, Sum, Variance};
@@ -133,7 +134,7 @@ impl RangeFunction {
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
         if counter && starts_overlap(&samples.ts, &samples.starts, &self.windows) {
             let text = "sample has start time that overlaps with previous sample timestamp for metric";
-            notes.warning(self.span, format!("{text} {:?}", labels.metric()));
+            notes.warning(self.span, format!("{text} {}", Quoted(labels.metric())));
         }
         for (step, q) in &self.bad_quantiles {
             if out.has(*step) {

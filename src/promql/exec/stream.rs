@@ -13,6 +13,7 @@ use super::range::RangeFunction;
 use super::reader::{RangeSamples, read_all};
 use super::select::select;
 use super::stage::Stage;
+use crate::model::labels::Quoted;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::{Windows, is_absent};
@@ -281,13 +282,13 @@ fn note_gauges(
     if !type_labels {
         metric.clone_into(last);
         let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-        notes.info(function.span, format!("{text} {metric:?}"));
+        notes.info(function.span, format!("{text} {}", Quoted(metric)));
         return;
     }
     let declared = series.labels.get(TYPE_LABEL);
     if declared != "counter" && declared != "histogram" {
         let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-        notes.info(function.span, format!("{text}, got {declared:?}: {metric:?}"));
+        notes.info(function.span, format!("{text}, got {}: {}", Quoted(declared), Quoted(metric)));
     }
 }
 
