@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::column::{Column, Sample};
 use super::error::Error;
 use crate::model::{Columns, Histogram, StepGrid, is_stale};
+use crate::promql::functions::histogram_range::HistogramPoints;
 use crate::promql::functions::window::Points;
 use crate::promql::source::SampleCursor;
 
@@ -51,6 +52,8 @@ pub struct RangeSamples {
     pub histogram_ts: Vec<i64>,
     /// Histograms.
     pub histograms: Vec<Arc<Histogram>>,
+    /// Start timestamps of histograms, or empty.
+    pub histogram_starts: Vec<i64>,
 }
 
 impl RangeSamples {
@@ -59,12 +62,18 @@ impl RangeSamples {
         Points { ts: &self.ts, vs: &self.vs, starts: &self.starts }
     }
 
+    /// The histograms.
+    pub fn histogram_points(&self) -> HistogramPoints<'_> {
+        HistogramPoints { ts: &self.histogram_ts, hs: &self.histograms, starts: &self.histogram_starts }
+    }
+
     fn clear(&mut self) {
         self.ts.clear();
         self.vs.clear();
         self.starts.clear();
         self.histogram_ts.clear();
         self.histograms.clear();
+        self.histogram_starts.clear();
     }
 
     /// Takes the samples of a stored series; `with_starts` keeps start timestamps. `columns` is left in any state.
@@ -89,6 +98,9 @@ impl RangeSamples {
             if let Some((_, h)) = histogram {
                 self.histogram_ts.push(t);
                 self.histograms.push(h);
+                if keep_starts {
+                    self.histogram_starts.push(columns.starts[i]);
+                }
                 continue;
             }
             self.ts.push(t);

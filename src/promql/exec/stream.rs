@@ -148,7 +148,7 @@ impl Pipeline {
                 continue;
             }
             for stage in &self.stages {
-                stage.apply(out, notes)?;
+                stage.apply(out, notes);
                 if stage.drops_name() {
                     remove_name(out, self.removal, stage.keeps_metadata());
                 }
