@@ -60,6 +60,8 @@ pub struct RangeFunction {
     /// A float function that some steps give an invalid quantile.
     bad_quantiles: Vec<(usize, f64)>,
     extended: bool,
+    /// Of histograms only count and sum are wanted.
+    pub totals: bool,
 }
 
 impl RangeFunction {
@@ -115,7 +117,16 @@ impl RangeFunction {
             _ => Box::new(Edge::Present),
         };
         let histograms = HistogramFunction::new(function, range.windows.range);
-        Ok(Self { function, windows: range.windows, span, floats, histograms, bad_quantiles, extended })
+        Ok(Self {
+            function,
+            windows: range.windows,
+            span,
+            floats,
+            histograms,
+            bad_quantiles,
+            extended,
+            totals: range.totals,
+        })
     }
 
     /// Evaluates one series on all steps.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::column::{Column, Sample};
 use super::error::Error;
-use crate::model::{Columns, Histogram, StepGrid, is_stale};
+use crate::model::{Columns, Histogram, ResetHint, StepGrid, is_stale};
 use crate::promql::functions::histogram_range::HistogramPoints;
 use crate::promql::functions::window::Points;
+use crate::promql::histogram::detect_reset;
 use crate::promql::source::SampleCursor;
 
 /// Reads everything a cursor has into `out`.
@@ -25,6 +26,21 @@ pub fn read_all(cursor: &mut dyn SampleCursor, out: &mut Columns, piece: &mut Co
         append(out, piece);
     }
     Ok(())
+}
+
+/// Leaves of each histogram count, sum and whether it follows a reset. Where the store does not say so it is found out
+/// here: later nobody sees the buckets.
+pub fn totals_only(columns: &mut Columns) {
+    let mut before: Option<Arc<Histogram>> = None;
+    for (_, h) in columns.histograms.iter_mut().filter(|(_, h)| !h.is_stale()) {
+        let reset_hint = match (h.reset_hint, &before) {
+            (ResetHint::Unknown, Some(before)) if detect_reset(h, before) => ResetHint::Reset,
+            (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        let totals = Histogram { schema: h.schema, reset_hint, count: h.count, sum: h.sum, ..Histogram::default() };
+        before = Some(std::mem::replace(h, Arc::new(totals)));
+    }
 }
 
 fn append(out: &mut Columns, piece: &Columns) {
@@ -132,7 +148,6 @@ impl RangeSamples {
 
 /// Inner steps may skip samples or see one twice, so what a hint says of the previous sample does not hold any more.
 fn without_reset_hint(h: Arc<Histogram>) -> Arc<Histogram> {
-    use crate::model::ResetHint;
     if matches!(h.reset_hint, ResetHint::Unknown | ResetHint::Gauge) {
         return h;
     }
