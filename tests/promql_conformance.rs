@@ -85,9 +85,13 @@ fn names_may_be_removed_at_once() {
     let Some(dir) = shared() else { return };
     let options = EngineOptions { delayed_name_removal: false, ..script::options() };
     let mut failed = BTreeMap::new();
-    for name in ["aggregators", "at_modifier", "collision", "range_queries", "selectors", "staleness", "subquery"] {
+    for name in COMPLETE.into_iter().filter(|name| !matches!(*name, "name_label_dropping" | "type_and_unit")) {
         failed.extend(failing(name, run(&dir, name, options)));
     }
+    // Their annotations name the metric, of which nothing is known any more then.
+    let nameless = failed.len();
+    failed.retain(|_, what| !what.contains("has NaN observations"));
+    assert_eq!(nameless - failed.len(), 9);
     let shown: Vec<String> = failed.iter().map(|(at, what)| format!("{at} {what}")).collect();
     assert!(failed.is_empty(), "{} evals fail:\n{}", failed.len(), shown.join("\n"));
 }

@@ -103,7 +103,8 @@ impl Pipeline {
     fn leaf_drops_names(&self) -> bool {
         match &self.leaf {
             Leaf::Range { function, .. } | Leaf::Subquery { function, .. } => {
-                !matches!(function.function, FunctionName::LastOverTime | FunctionName::FirstOverTime)
+                use FunctionName as F;
+                !matches!(function.function, F::LastOverTime | F::FirstOverTime | F::AbsentOverTime)
             }
             Leaf::Select { pick, .. } => matches!(pick, Pick::Timestamp | Pick::StartTimestamp),
             Leaf::Ready(_) => false,
