@@ -116,20 +116,20 @@ impl<C: Cell> Accumulator<C> {
     /// Widens the own zero bucket until that of `h` fits; returns what the one of `h` would be.
     fn reconcile_zero(&mut self, h: &Histogram) -> Zero<C> {
         let mut other = Zero { threshold: h.zero_threshold, cell: C::of(h.zero_count), positive: 0, negative: 0 };
-        // Not `!=`: a threshold that is no number would never be reached.
-        while self.zero_threshold < other.threshold || self.zero_threshold > other.threshold {
+        loop {
             if self.zero_threshold > other.threshold {
                 other = zero_of(h, self.zero_threshold);
-            }
-            if other.threshold > self.zero_threshold {
+            } else if other.threshold > self.zero_threshold {
                 let own =
                     widened(self.zero, other.threshold, self.schema, || self.positive.iter(), || self.negative.iter());
                 (self.zero, self.zero_threshold) = (own.cell, own.threshold);
                 self.positive.drop_first(own.positive);
                 self.negative.drop_first(own.negative);
+            } else {
+                // They meet, or one of them is no number and never will.
+                return other;
             }
         }
-        other
     }
 
     /// Multiplies or divides everything.
