@@ -26,6 +26,7 @@ use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::{ABSENT, is_absent};
 use crate::promql::functions::{math, time};
+use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
 use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
@@ -247,9 +248,8 @@ impl<'a> Evaluation<'a> {
                     F::HistogramCount => Stage::Histogram(|h| h.count),
                     F::HistogramSum => Stage::Histogram(|h| h.sum),
                     F::HistogramAvg => Stage::Histogram(|h| h.sum / h.count),
-                    F::HistogramStddev | F::HistogramStdvar => {
-                        return Err(Error::HistogramUnsupported("histogram_stddev and histogram_stdvar"));
-                    }
+                    F::HistogramStddev => Stage::Histogram(|h| variance(h).sqrt()),
+                    F::HistogramStdvar => Stage::Histogram(variance),
                     name => match math::unary(*name).or_else(|| time::calendar(*name)) {
                         Some(f) => Stage::Math(f),
                         None => return Err(Error::query(format!("BUG: {name:?} is no function of one sample"))),
@@ -306,7 +306,7 @@ impl<'a> Evaluation<'a> {
                     keys = key_labels(&names, false);
                 }
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps)?.into()))
+                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps).into()))
             }
             (op, Some(param)) => {
                 let param_span = plan.span(*param);
@@ -320,7 +320,7 @@ impl<'a> Evaluation<'a> {
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
                 self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes)?.into()))
+                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
             }
         }
     }
@@ -340,7 +340,7 @@ impl<'a> Evaluation<'a> {
                 return Err(Error::same_labels());
             }
             for series in merge_equal(all)? {
-                aggregation.push(&series, false, &mut self.notes)?;
+                aggregation.push(&series, false, &mut self.notes);
             }
             return Ok(());
         }
@@ -350,7 +350,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless, &mut self.notes)?;
+            aggregation.push(&series, nameless, &mut self.notes);
         }
         Ok(())
     }
@@ -424,8 +424,10 @@ fn repeat(value: Value, steps: usize) -> Value {
     }
 }
 
+/// Samples of a column; a histogram counts for as many as take its room.
 fn samples(column: &Column) -> usize {
-    column.values.iter().filter(|v| !is_absent(**v)).count() + column.histograms.len()
+    let histograms: usize = column.histograms.iter().map(|(_, h)| h.heap_bytes().div_ceil(16)).sum();
+    column.values.iter().filter(|v| !is_absent(**v)).count() + histograms
 }
 
 /// Samples and bytes of a value.

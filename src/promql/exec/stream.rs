@@ -10,7 +10,7 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved};
 use super::range::RangeFunction;
-use super::reader::{RangeSamples, read_all};
+use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
 use crate::model::{Columns, StepGrid};
@@ -103,7 +103,8 @@ impl Pipeline {
     fn leaf_drops_names(&self) -> bool {
         match &self.leaf {
             Leaf::Range { function, .. } | Leaf::Subquery { function, .. } => {
-                !matches!(function.function, FunctionName::LastOverTime | FunctionName::FirstOverTime)
+                use FunctionName as F;
+                !matches!(function.function, F::LastOverTime | F::FirstOverTime | F::AbsentOverTime)
             }
             Leaf::Select { pick, .. } => matches!(pick, Pick::Timestamp | Pick::StartTimestamp),
             Leaf::Ready(_) => false,
@@ -148,7 +149,7 @@ impl Pipeline {
                 continue;
             }
             for stage in &self.stages {
-                stage.apply(out, notes)?;
+                stage.apply(out, notes);
                 if stage.drops_name() {
                     remove_name(out, self.removal, stage.keeps_metadata());
                 }
@@ -171,6 +172,9 @@ impl Pipeline {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
+                if *pick == Pick::Totals {
+                    totals_only(&mut self.columns);
+                }
                 (out.labels, out.dropped) = (next.labels, false);
                 select(&self.columns, windows, *pick, &mut out.column)?;
             }
@@ -178,6 +182,9 @@ impl Pipeline {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
+                if function.totals {
+                    totals_only(&mut self.columns);
+                }
                 self.samples.take(&mut self.columns, self.with_starts);
                 (out.labels, out.dropped) = (next.labels, false);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
