@@ -94,9 +94,10 @@ impl Column {
         true
     }
 
-    /// Number of samples.
+    /// Number of samples; a histogram counts for as many as take its room.
     pub fn samples(&self) -> usize {
-        self.values.iter().filter(|v| !is_absent(**v)).count() + self.histograms.len()
+        let histograms: usize = self.histograms.iter().map(|(_, h)| h.heap_bytes().div_ceil(16)).sum();
+        self.values.iter().filter(|v| !is_absent(**v)).count() + histograms
     }
 
     /// Bytes held (histograms are shared and count once for each reference).

@@ -25,6 +25,7 @@ use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
+use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
 use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
@@ -246,9 +247,8 @@ impl<'a> Evaluation<'a> {
                     F::HistogramCount => Stage::Histogram(|h| h.count),
                     F::HistogramSum => Stage::Histogram(|h| h.sum),
                     F::HistogramAvg => Stage::Histogram(|h| h.sum / h.count),
-                    F::HistogramStddev | F::HistogramStdvar => {
-                        return Err(Error::HistogramUnsupported("histogram_stddev and histogram_stdvar"));
-                    }
+                    F::HistogramStddev => Stage::Histogram(|h| variance(h).sqrt()),
+                    F::HistogramStdvar => Stage::Histogram(variance),
                     name => match math::unary(*name).or_else(|| time::calendar(*name)) {
                         Some(f) => Stage::Math(f),
                         None => return Err(Error::query(format!("BUG: {name:?} is no function of one sample"))),
@@ -297,7 +297,7 @@ impl<'a> Evaluation<'a> {
                     keys = key_labels(&names, false);
                 }
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps)?.into()))
+                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps).into()))
             }
             (op, Some(param)) => {
                 let param_span = plan.span(*param);
@@ -311,7 +311,7 @@ impl<'a> Evaluation<'a> {
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
                 self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes)?.into()))
+                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
             }
         }
     }
@@ -323,7 +323,7 @@ impl<'a> Evaluation<'a> {
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
             for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
-                aggregation.push(&series, false, &mut self.notes)?;
+                aggregation.push(&series, false, &mut self.notes);
             }
             return Ok(());
         }
@@ -333,7 +333,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless, &mut self.notes)?;
+            aggregation.push(&series, nameless, &mut self.notes);
         }
         Ok(())
     }

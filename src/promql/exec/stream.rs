@@ -10,7 +10,7 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
 use super::range::RangeFunction;
-use super::reader::{RangeSamples, read_all};
+use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
 use crate::model::labels::Quoted;
@@ -104,7 +104,8 @@ impl Pipeline {
     fn leaf_drops_names(&self) -> bool {
         match &self.leaf {
             Leaf::Range { function, .. } | Leaf::Subquery { function, .. } => {
-                !matches!(function.function, FunctionName::LastOverTime | FunctionName::FirstOverTime)
+                use FunctionName as F;
+                !matches!(function.function, F::LastOverTime | F::FirstOverTime | F::AbsentOverTime)
             }
             Leaf::Select { pick, .. } => matches!(pick, Pick::Timestamp | Pick::StartTimestamp),
             Leaf::Ready(_) => false,
@@ -149,7 +150,7 @@ impl Pipeline {
                 continue;
             }
             for stage in &self.stages {
-                stage.apply(out, notes)?;
+                stage.apply(out, notes);
                 if stage.drops_name() {
                     remove_name(out, self.removal, stage.keeps_metadata());
                 }
@@ -183,7 +184,7 @@ impl Pipeline {
         for stage in &stages {
             for series in &mut all {
                 cancel.check()?;
-                stage.apply(series, notes)?;
+                stage.apply(series, notes);
                 if stage.drops_name() {
                     remove_name(series, self.removal, stage.keeps_metadata());
                 }
@@ -209,6 +210,9 @@ impl Pipeline {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
+                if *pick == Pick::Totals {
+                    totals_only(&mut self.columns);
+                }
                 (out.labels, out.dropped) = (next.labels, false);
                 select(&self.columns, windows, *pick, &mut out.column)?;
             }
@@ -216,6 +220,9 @@ impl Pipeline {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
+                if function.totals {
+                    totals_only(&mut self.columns);
+                }
                 self.samples.take(&mut self.columns, self.with_starts);
                 (out.labels, out.dropped) = (next.labels, false);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
