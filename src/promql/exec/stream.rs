@@ -10,14 +10,17 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
 use super::range::RangeFunction;
+use super::range_histogram;
 use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
 use crate::model::labels::Quoted;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
+use crate::promql::functions::histogram_range::Findings;
 use crate::promql::functions::window::{Windows, is_absent};
 use crate::promql::plan::Pick;
+use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
@@ -31,6 +34,8 @@ pub enum Leaf {
         windows: Windows,
         /// What is taken of a sample.
         pick: Pick,
+        /// Place of the selector in the text.
+        span: Span,
     },
     /// A function of stored series.
     Range {
@@ -179,7 +184,11 @@ impl Pipeline {
             all.push(std::mem::take(&mut series));
         }
         if self.leaf_drops_names() {
-            all = merge(all, self.is_range_call())?;
+            // A function of range vectors goes series by series: it refuses equal ones even without a step in common.
+            if self.is_range_call() && has_equal(&all) {
+                return Err(Error::same_labels());
+            }
+            all = merge_equal(all)?;
         }
         for stage in &stages {
             for series in &mut all {
@@ -191,7 +200,7 @@ impl Pipeline {
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
-                all = merge(all, matches!(stage, Stage::Negate))?;
+                all = merge_equal(all)?;
             }
         }
         budget.release(held.0, held.1);
@@ -206,7 +215,7 @@ impl Pipeline {
                 *out = next;
                 return Ok(true);
             }
-            Leaf::Select { series, windows, pick } => {
+            Leaf::Select { series, windows, pick, span } => {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
@@ -214,7 +223,9 @@ impl Pipeline {
                     totals_only(&mut self.columns);
                 }
                 (out.labels, out.dropped) = (next.labels, false);
-                select(&self.columns, windows, *pick, &mut out.column)?;
+                let mut found = Findings::default();
+                select(&self.columns, windows, *pick, &mut out.column, &mut found);
+                range_histogram::note(found, out.labels.metric(), *span, notes);
             }
             Leaf::Range { series, function } => {
                 let Some(mut next) = series.next() else { return Ok(false) };
@@ -225,14 +236,14 @@ impl Pipeline {
                 }
                 self.samples.take(&mut self.columns, self.with_starts);
                 (out.labels, out.dropped) = (next.labels, false);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                function.eval(&out.labels, &self.samples, &mut out.column, notes);
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
             Leaf::Subquery { series, grid, function } => {
                 let Some(next) = series.next() else { return Ok(false) };
                 self.samples.take_steps(&next.column, *grid);
                 (out.labels, out.dropped) = (next.labels, next.dropped);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                function.eval(&out.labels, &self.samples, &mut out.column, notes);
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
         }
@@ -241,15 +252,6 @@ impl Pipeline {
         }
         Ok(true)
     }
-}
-
-/// Merges series that became equal. Functions of range vectors and negation go series by series: they refuse equal ones
-/// even if these have no step in common.
-fn merge(series: Vec<Series>, whole: bool) -> Result<Vec<Series>, Error> {
-    if whole && has_equal(&series) {
-        return Err(Error::same_labels());
-    }
-    merge_equal(series)
 }
 
 /// Samples of one series count while it is computed; nothing of it stays.
