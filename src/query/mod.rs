@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod budget;
 pub mod frontend;
+pub mod gather;
 pub mod leaf;
 pub mod merge;
 pub mod metrics;

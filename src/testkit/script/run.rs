@@ -8,15 +8,16 @@
 use super::compare::{check_annotations, check_sorted, check_value, check_vector};
 use super::nhcb;
 use super::parse::{Command, Eval, Kind, Load, When, parse_script};
-use crate::model::StepGrid;
+use crate::model::{Labels, StepGrid};
 use crate::promql::ast::{Ast, At, Expr, ExprId};
 use crate::promql::exec::column::Sample;
 use crate::promql::exec::control::CancelToken;
 use crate::promql::exec::result::{InstantSample, QueryResult, QueryValue};
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::signature::FunctionName;
+use crate::promql::source::Source;
 use crate::promql::{ParseOptions, parse};
-use crate::testkit::memory_source::MemorySource;
+use crate::testkit::memory_source::{MemorySource, Point};
 
 /// The outcome of one eval.
 #[derive(Debug, Clone)]
@@ -39,17 +40,60 @@ pub fn options() -> EngineOptions {
     }
 }
 
-/// Runs a script; an error is one of the script itself.
+/// Where loads go, and what evals read.
+pub trait Storage {
+    /// Forgets everything.
+    fn clear(&mut self);
+
+    /// Appends a sample with its start timestamp (0 is none); the error says why it is refused.
+    fn append(&mut self, labels: &Labels, t: i64, start: i64, point: &Point) -> Result<(), String>;
+
+    /// All samples of a load are appended.
+    fn commit(&mut self) -> Result<(), String>;
+
+    /// What queries read.
+    fn source(&self) -> &dyn Source;
+}
+
+impl Storage for MemorySource {
+    fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    fn append(&mut self, labels: &Labels, t: i64, start: i64, point: &Point) -> Result<(), String> {
+        MemorySource::append(self, labels, t, start, point)
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn source(&self) -> &dyn Source {
+        self
+    }
+}
+
+/// Runs a script in memory; an error is one of the script itself.
 pub fn run_script(text: &str, options: EngineOptions) -> Result<Vec<Outcome>, String> {
+    run_script_on(text, options, &mut MemorySource::new(), true)
+}
+
+/// Runs a script on any storage; without `variants` each eval is evaluated once, as it is written.
+pub fn run_script_on(
+    text: &str,
+    options: EngineOptions,
+    storage: &mut dyn Storage,
+    variants: bool,
+) -> Result<Vec<Outcome>, String> {
     let commands = parse_script(text)?;
-    let runner = Runner { engine: Engine::new(options) };
-    let (mut source, mut out) = (MemorySource::new(), Vec::new());
+    let runner = Runner { engine: Engine::new(options), variants };
+    let mut out = Vec::new();
     for Command { line, kind } in commands {
         match kind {
-            Kind::Clear => source = MemorySource::new(),
-            Kind::Load(load) => store(&load, &mut source).map_err(|e| format!("line {line}: {e}"))?,
+            Kind::Clear => storage.clear(),
+            Kind::Load(load) => store(&load, storage).map_err(|e| format!("line {line}: {e}"))?,
             Kind::Eval(eval) => {
-                let error = runner.check(&eval, &source).err();
+                let error = runner.check(&eval, storage.source()).err();
                 out.push(Outcome { line, query: eval.query.clone(), error });
             }
         }
@@ -57,35 +101,37 @@ pub fn run_script(text: &str, options: EngineOptions) -> Result<Vec<Outcome>, St
     Ok(out)
 }
 
-fn store(load: &Load, source: &mut MemorySource) -> Result<(), String> {
+fn store(load: &Load, storage: &mut dyn Storage) -> Result<(), String> {
     for series in &load.series {
         for (i, point) in series.points.iter().enumerate() {
             let Some(written) = point else { continue };
             let t = i as i64 * load.step;
             let start = series.starts.get(i).copied().flatten().map_or(0, |d| t + d);
-            source.append(&series.labels, t, start, &written.point)?;
+            storage.append(&series.labels, t, start, &written.point)?;
         }
     }
     if load.with_nhcb {
         for (labels, t, histogram) in nhcb::convert(load)? {
-            source.append(&labels, t, 0, &histogram)?;
+            storage.append(&labels, t, 0, &histogram)?;
         }
     }
-    Ok(())
+    storage.commit()
 }
 
 struct Runner {
     engine: Engine,
+    /// Instant queries are also evaluated at other times and as range queries.
+    variants: bool,
 }
 
 impl Runner {
-    fn query(&self, source: &MemorySource, ast: &Ast, times: Times) -> Result<QueryResult, String> {
+    fn query(&self, source: &dyn Source, ast: &Ast, times: Times) -> Result<QueryResult, String> {
         let cancel = CancelToken::default();
         let query = self.engine.query(source, ast, times, &cancel);
         futures::executor::block_on(query).map_err(|e| e.to_string())
     }
 
-    fn check(&self, eval: &Eval, source: &MemorySource) -> Result<(), String> {
+    fn check(&self, eval: &Eval, source: &dyn Source) -> Result<(), String> {
         let ast = match parse(&eval.query, ParseOptions::all()) {
             Ok(ast) => ast,
             Err(e) => return check_failure(eval, Err(e.to_string())).map(|_| ()),
@@ -95,6 +141,9 @@ impl Runner {
             When::Instant(t) => {
                 let t = eval.matrix.map_or(t, |grid| grid.end);
                 self.check_once(eval, source, &ast, Times::Instant(t))?;
+                if !self.variants {
+                    return Ok(());
+                }
                 self.check_as_range(eval, source, &ast, t)?;
                 let Some(pinned) = pin(&ast, t) else { return Ok(()) };
                 let times = if t == 0 { vec![-1000, 0, 1000] } else { vec![-10 * t, 0, t / 5, t, 10 * t] };
@@ -108,14 +157,14 @@ impl Runner {
         }
     }
 
-    fn check_once(&self, eval: &Eval, source: &MemorySource, ast: &Ast, times: Times) -> Result<(), String> {
+    fn check_once(&self, eval: &Eval, source: &dyn Source, ast: &Ast, times: Times) -> Result<(), String> {
         let Some(result) = check_failure(eval, self.query(source, ast, times))? else { return Ok(()) };
         check_annotations(eval, &eval.query, &result.annotations)?;
         check_value(eval, &result.value)
     }
 
     /// The query as a range query around its time: the step in the middle must be as expected.
-    fn check_as_range(&self, eval: &Eval, source: &MemorySource, ast: &Ast, t: i64) -> Result<(), String> {
+    fn check_as_range(&self, eval: &Eval, source: &dyn Source, ast: &Ast, t: i64) -> Result<(), String> {
         let query_context = ["start()", "end()", "range()", "step()"];
         let excluded = eval.matrix.is_some() || eval.string.is_some() || !eval.fail.is_empty();
         if excluded || query_context.iter().any(|f| eval.query.contains(f)) {
