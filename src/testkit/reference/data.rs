@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
+use super::apart::is_reset;
 use super::value::Sample;
-use crate::model::{Columns, Histogram, Labels, Matcher};
+use crate::model::{Columns, Histogram, Labels, Matcher, ResetHint};
 use crate::testkit::memory_source::MemorySource;
 
 /// A sample with its times.
@@ -109,6 +110,22 @@ fn points_of(columns: &Columns) -> Vec<Point> {
         },
     };
     (0..columns.len()).map(point).collect()
+}
+
+/// The samples as they are read where no buckets are looked at: each histogram but the first then says whether it begins
+/// anew, found out on the way by comparing it with the one before it.
+pub(super) fn with_resets_told(points: &[Point]) -> Vec<Point> {
+    let mut out = points.to_vec();
+    for i in 1..points.len() {
+        let (Sample::Histogram(before), Sample::Histogram(h)) = (&points[i - 1].sample, &points[i].sample) else {
+            continue;
+        };
+        if h.reset_hint == ResetHint::Unknown && !before.is_stale() && !h.is_stale() {
+            let reset_hint = if is_reset(h, before) { ResetHint::Reset } else { ResetHint::NotReset };
+            out[i].sample = Sample::Histogram(Arc::new(Histogram { reset_hint, ..(**h).clone() }));
+        }
+    }
+    out
 }
 
 /// The newest sample at `t` that is not older than the lookback.

@@ -5,18 +5,19 @@
 //!
 //! *Not here:* what operators and functions compute (the modules next to this one).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::data::{self, Point, Window};
 use super::elements::float_operator;
 use super::value::{self, Element, Sample, Samples, Series, Value};
 use crate::model::{Labels, StepGrid};
 use crate::promql::annotations::Annotations;
-use crate::promql::ast::{Ast, At, Binary, Expr, ExprId, MatrixSelector, Shift, Subquery, VectorSelector};
+use crate::promql::ast::{Ast, At, Binary, BinaryOp, Expr, ExprId, MatrixSelector, Shift, Subquery, VectorSelector};
 use crate::promql::exec::EngineOptions;
 use crate::promql::exec::error::Error;
 use crate::promql::histogram::scaled;
 use crate::promql::position::Span;
+use crate::promql::signature::FunctionName;
 use crate::testkit::memory_source::MemorySource;
 
 /// An evaluation under way.
@@ -26,7 +27,34 @@ pub(super) struct Evaluator<'a> {
     pub options: EngineOptions,
     /// Steps of the whole query.
     pub query: StepGrid,
+    /// Places of the selectors of which only counts and sums are wanted.
+    pub without_buckets: HashSet<Span>,
     pub notes: Annotations,
+}
+
+/// The selectors below `id` of whose histograms only counts and sums are wanted: those below a function of just these,
+/// unless there is a subquery, a trim or a function of buckets in between or around. Prometheus reads these in a way of
+/// its own, which shows in the resets that are known of.
+pub(super) fn without_buckets(ast: &Ast, id: ExprId, wanted: Option<bool>, out: &mut HashSet<Span>) {
+    use FunctionName as F;
+    let buckets = match ast.expr(id) {
+        Expr::Vector(_) if wanted == Some(false) => {
+            out.insert(ast.span(id));
+            return;
+        }
+        Expr::Subquery(_) => Some(true),
+        Expr::Binary(b) if matches!(b.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => Some(true),
+        Expr::Call(call) => match call.function.id {
+            F::HistogramCount | F::HistogramSum | F::HistogramAvg => Some(false),
+            F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => Some(true),
+            F::HistogramStddev | F::HistogramStdvar => Some(true),
+            _ => None,
+        },
+        _ => None,
+    };
+    // Buckets that are wanted anywhere are wanted.
+    let wanted = if wanted == Some(true) { wanted } else { buckets.or(wanted) };
+    ast.children(id).into_iter().for_each(|child| without_buckets(ast, child, wanted, out));
 }
 
 /// A series of a range vector before windows are cut out of it.
@@ -142,7 +170,10 @@ impl Evaluator<'_> {
 
     fn instant_vector(&mut self, vs: &VectorSelector, span: Span, grid: StepGrid) -> Result<Vec<Series>, Error> {
         let mut out = Vec::new();
-        for (labels, points) in data::select(self.data, &vs.matchers) {
+        for (labels, mut points) in data::select(self.data, &vs.matchers) {
+            if self.without_buckets.contains(&span) {
+                points = data::with_resets_told(&points);
+            }
             let mut samples = Samples::new();
             for t in grid.iter() {
                 let seen = self.seen_at(&vs.shift, t);
@@ -183,8 +214,11 @@ impl Evaluator<'_> {
     }
 
     /// The stored series of a range selector, with start timestamps if they are to be used.
-    pub fn stored(&self, vs: &VectorSelector) -> Vec<RangeSource> {
+    pub fn stored(&self, vs: &VectorSelector, span: Span) -> Vec<RangeSource> {
         let mut found = data::select(self.data, &vs.matchers);
+        if self.without_buckets.contains(&span) {
+            found.iter_mut().for_each(|(_, points)| *points = data::with_resets_told(points));
+        }
         if !self.options.use_start_timestamps {
             found.iter_mut().flat_map(|(_, points)| points).for_each(|p| p.start = 0);
         }
@@ -208,7 +242,10 @@ impl Evaluator<'_> {
             Expr::Subquery(sub) => self.vector(sub.expr, self.subquery_grid(sub, grid)),
             Expr::Matrix(ms) => {
                 let Some(vs) = ast.selector(id) else { return Ok(Vec::new()) };
-                self.stored(vs).into_iter().map(|source| self.matrix_series(ms, vs, source, grid.start)).collect()
+                self.stored(vs, ast.span(ms.vector))
+                    .into_iter()
+                    .map(|source| self.matrix_series(ms, vs, source, grid.start))
+                    .collect()
             }
             _ => Err(Error::query("BUG: not a range vector")),
         }

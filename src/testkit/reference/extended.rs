@@ -191,6 +191,10 @@ impl Evaluator<'_> {
         if t == a.t || t == b.t {
             return Some(if t == a.t { (*a.h).clone() } else { (*b.h).clone() });
         }
+        if a.h.is_custom() != b.h.is_custom() {
+            self.notes.warning(span, notes::exponential_and_custom(metric));
+            return None;
+        }
         let through = (t - a.t) as f64 / (b.t - a.t) as f64;
         let mut out = Apart::of(&b.h);
         if is_counter && is_reset(&b.h, &a.h) {
@@ -231,7 +235,10 @@ impl Evaluator<'_> {
             let before = around.histograms.iter().rfind(|p| p.t <= t);
             let after = around.histograms.iter().find(|p| p.t >= t);
             return Ok(match (before, after) {
-                (Some(a), Some(b)) => self.between(a, b, t, true, metric, span).map(|h| Sample::Histogram(h.into())),
+                (Some(a), Some(b)) => {
+                    let is_counter = b.h.reset_hint != ResetHint::Gauge;
+                    self.between(a, b, t, is_counter, metric, span).map(|h| Sample::Histogram(h.into()))
+                }
                 (Some(a), None) => Some(Sample::Histogram(a.h.clone())),
                 (None, _) => None,
             });

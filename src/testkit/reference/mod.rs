@@ -39,6 +39,8 @@ mod trend;
 mod trim;
 mod value;
 
+use std::collections::HashSet;
+
 use crate::model::Labels;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Ast;
@@ -66,8 +68,10 @@ impl Reference {
         let grid = times.grid();
         let mut ast = ast.clone();
         durations::fold(&mut ast, grid)?;
-        let mut evaluator =
-            Evaluator { ast: &ast, data, options: self.options, query: grid, notes: Annotations::default() };
+        let mut without_buckets = HashSet::new();
+        evaluator::without_buckets(&ast, ast.root, None, &mut without_buckets);
+        let notes = Annotations::default();
+        let mut evaluator = Evaluator { ast: &ast, data, options: self.options, query: grid, without_buckets, notes };
         let value = evaluator.eval(ast.root, grid)?;
         let value = match times {
             Times::Instant(t) => instant_answer(value, t)?,

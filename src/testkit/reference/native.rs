@@ -75,15 +75,15 @@ pub(super) fn quantile(q: f64, h: &Histogram, metric: &str) -> (f64, Option<Stri
     }
     let rank = if from_below { q * h.count } else { (1.0 - q) * h.count };
     let mut count = 0.0;
-    let mut hit = None;
+    let nothing = Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0 };
+    let (mut at, mut bucket) = (0, nothing);
     for (i, b) in all.iter().enumerate() {
-        hit = Some((i, *b));
+        (at, bucket) = (i, *b);
         count += b.count;
         if b.count != 0.0 && count >= rank {
             break;
         }
     }
-    let Some((at, mut bucket)) = hit else { return (f64::NAN, None) };
     if h.is_custom() && bucket.lower == f64::NEG_INFINITY {
         if bucket.upper <= 0.0 {
             return (bucket.upper, None);

@@ -100,7 +100,7 @@ impl Evaluator<'_> {
             Expr::Matrix(ms) => {
                 let vs = ast.selector(id).ok_or_else(|| Error::query("BUG: a range selector without a selector"))?;
                 Ok(RangeArgument {
-                    sources: self.stored(vs),
+                    sources: self.stored(vs, ast.span(ms.vector)),
                     shift: vs.shift,
                     range: ms.range_ms,
                     reach: self.reach(vs),
