@@ -183,7 +183,7 @@ impl<'a> Evaluation<'a> {
             }
             break match &node.op {
                 Op::Select { request, windows, pick } => {
-                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick }
+                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
                 _ => Leaf::Ready(self.vector(at)?.series.into_iter()),

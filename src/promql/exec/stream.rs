@@ -11,14 +11,17 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
 use super::range::RangeFunction;
+use super::range_histogram;
 use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
 use crate::model::labels::Quoted;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
+use crate::promql::functions::histogram_range::Findings;
 use crate::promql::functions::window::{Windows, is_absent};
 use crate::promql::plan::Pick;
+use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
@@ -53,6 +56,8 @@ pub enum Leaf {
         windows: Windows,
         /// What is taken of a sample.
         pick: Pick,
+        /// Place of the selector in the text.
+        span: Span,
     },
     /// A function of stored series.
     Range {
@@ -210,7 +215,11 @@ impl Pipeline {
         }
         let mut all = in_label_order(all, &ranks);
         if self.leaf_drops_names() {
-            all = merge(all, self.is_range_call())?;
+            // A function of range vectors goes series by series: it refuses equal ones even without a step in common.
+            if self.is_range_call() && has_equal(&all) {
+                return Err(Error::same_labels());
+            }
+            all = merge_equal(all)?;
         }
         for stage in &stages {
             for series in &mut all {
@@ -222,7 +231,7 @@ impl Pipeline {
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
-                all = merge(all, matches!(stage, Stage::Negate))?;
+                all = merge_equal(all)?;
             }
         }
         budget.release(held.0, held.1);
@@ -238,7 +247,7 @@ impl Pipeline {
                 *out = next;
                 return Ok(true);
             }
-            Leaf::Select { series, windows, pick } => {
+            Leaf::Select { series, windows, pick, span } => {
                 let Some((rank, mut next)) = series.next() else { return Ok(false) };
                 self.rank = rank;
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
@@ -247,7 +256,9 @@ impl Pipeline {
                     totals_only(&mut self.columns);
                 }
                 (out.labels, out.dropped) = (next.labels, false);
-                select(&self.columns, windows, *pick, &mut out.column)?;
+                let mut found = Findings::default();
+                select(&self.columns, windows, *pick, &mut out.column, &mut found);
+                range_histogram::note(found, out.labels.metric(), *span, notes);
             }
             Leaf::Range { series, function } => {
                 let Some((rank, mut next)) = series.next() else { return Ok(false) };
@@ -259,7 +270,7 @@ impl Pipeline {
                 }
                 self.samples.take(&mut self.columns, self.with_starts);
                 (out.labels, out.dropped) = (next.labels, false);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                function.eval(&out.labels, &self.samples, &mut out.column, notes);
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
             Leaf::Subquery { series, grid, function } => {
@@ -267,7 +278,7 @@ impl Pipeline {
                 self.rank += 1;
                 self.samples.take_steps(&next.column, *grid);
                 (out.labels, out.dropped) = (next.labels, next.dropped);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                function.eval(&out.labels, &self.samples, &mut out.column, notes);
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
         }
@@ -276,15 +287,6 @@ impl Pipeline {
         }
         Ok(true)
     }
-}
-
-/// Merges series that became equal. Functions of range vectors and negation go series by series: they refuse equal ones
-/// even if these have no step in common.
-fn merge(series: Vec<Series>, whole: bool) -> Result<Vec<Series>, Error> {
-    if whole && has_equal(&series) {
-        return Err(Error::same_labels());
-    }
-    merge_equal(series)
 }
 
 /// Samples of one series count while it is computed; nothing of it stays.
