@@ -11,6 +11,7 @@
 
 mod append;
 mod arena;
+mod by_labels;
 mod core;
 mod exemplars;
 mod flush;

@@ -14,6 +14,8 @@ pub mod column;
 pub mod control;
 pub mod error;
 pub mod evaluate;
+pub mod histogram_cell;
+pub mod histogram_notes;
 pub mod info;
 pub mod join;
 pub mod labels;
