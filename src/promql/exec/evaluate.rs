@@ -27,7 +27,7 @@ use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
 use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
-use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
+use crate::promql::plan::{NodeId, Op, Pick, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
@@ -162,7 +162,7 @@ impl<'a> Evaluation<'a> {
         let spans = args.iter().map(|a| plan.span(*a)).collect();
         let node = plan.node(id);
         let (span, grid, removal) = (node.span, node.grid, self.removal);
-        let call = Call { function, args: values, spans, span, grid, instant: plan.is_instant(), removal };
+        let call = Call { function, args: values, spans, span, grid, instant: grid.start == grid.end, removal };
         call.eval(&mut self.notes)
     }
 
@@ -182,6 +182,10 @@ impl<'a> Evaluation<'a> {
                 continue;
             }
             break match &node.op {
+                // Nothing is known of start timestamps that are not used.
+                Op::Select { pick: Pick::StartTimestamp, .. } if !self.options.use_start_timestamps => {
+                    Leaf::Ready(Vec::new().into_iter())
+                }
                 Op::Select { request, windows, pick } => {
                     Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
                 }

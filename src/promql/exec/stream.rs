@@ -270,7 +270,7 @@ impl Pipeline {
                 }
                 self.samples.take(&mut self.columns, self.with_starts);
                 (out.labels, out.dropped) = (next.labels, false);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes);
+                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
             Leaf::Subquery { series, grid, function } => {
@@ -278,7 +278,7 @@ impl Pipeline {
                 self.rank += 1;
                 self.samples.take_steps(&next.column, *grid);
                 (out.labels, out.dropped) = (next.labels, next.dropped);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes);
+                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
         }
