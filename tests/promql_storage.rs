@@ -24,7 +24,7 @@ fn failing(kept: Kept) -> Vec<String> {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
         let mut storage = StoredSource::new(kept);
-        let outcomes = script::run_script_on(&text, script::options(), &mut storage, false);
+        let outcomes = script::run_script_on(&text, script::options(), &mut storage);
         let outcomes = outcomes.unwrap_or_else(|e| panic!("{name}: {e}"));
         evals += outcomes.len();
         let error = |o: script::Outcome| Some(format!("{name}:{} {}\n      {}", o.line, o.query, o.error?));

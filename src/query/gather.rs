@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::leaf::storage;
 use super::merge::{IN_HEAD, Piece, Rank, merge};
-use crate::block::PackedSeries;
+use crate::block::{PackedSeries, order};
 use crate::chunk::ChunkCursor;
 use crate::error::{Error, HasKind};
 use crate::head::HeadSeries;
@@ -21,6 +21,7 @@ pub struct Gathered {
     series: Vec<(Labels, Vec<Piece>)>,
     /// Where a label set stands in `series`; made when the first block comes.
     places: HashMap<Labels, usize>,
+    in_blocks: bool,
 }
 
 impl Gathered {
@@ -36,7 +37,8 @@ impl Gathered {
 
     /// Adds what a block holds.
     pub fn add_block(&mut self, rank: Rank, found: Vec<PackedSeries>) {
-        if self.places.is_empty() {
+        if !self.in_blocks {
+            self.in_blocks = true;
             self.places = self.series.iter().enumerate().map(|(i, (labels, _))| (labels.clone(), i)).collect();
         }
         for one in found {
@@ -51,10 +53,23 @@ impl Gathered {
 
     /// All series, each with one cursor over its pieces.
     pub fn into_series(self) -> Vec<SelectedSeries> {
-        let merged = |(labels, pieces)| SelectedSeries { labels, cursor: merge(pieces) };
+        let merged = |(labels, pieces)| SelectedSeries { labels, place: 0, cursor: merge(pieces) };
         let mut series: Vec<SelectedSeries> = self.series.into_iter().map(merged).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        if self.in_blocks {
+            number_places(&mut series);
+        }
         series
+    }
+}
+
+/// Numbers series as blocks order them.
+fn number_places(series: &mut [SelectedSeries]) {
+    let keys: Vec<order::Key<'_>> = series.iter().map(|s| order::Key::new(&s.labels)).collect();
+    let mut by_place: Vec<u32> = (0..series.len() as u32).collect();
+    by_place.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+    for (place, at) in (0u32..).zip(by_place) {
+        series[at as usize].place = place;
     }
 }
 

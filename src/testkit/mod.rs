@@ -1,6 +1,8 @@
-//! What tests share: builders, sources in memory and over a head and blocks, the PromQL script runner.
+//! What tests share: builders, sources in memory and over a head and blocks, the PromQL script runner, the reference
+//! evaluator.
 
 pub mod memory_source;
+pub mod reference;
 pub mod script;
 pub mod stored_source;
 

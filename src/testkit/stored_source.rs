@@ -157,10 +157,6 @@ impl Storage for StoredSource {
         }
         late.into_iter().try_for_each(|row| self.put(row))
     }
-
-    fn source(&self) -> &dyn Source {
-        self
-    }
 }
 
 impl Source for StoredSource {

@@ -60,6 +60,8 @@ pub struct RangeFunction {
     histograms: HistogramFunction,
     /// A float function that some steps give an invalid quantile.
     bad_quantiles: Vec<(usize, f64)>,
+    /// Steps on which a factor makes no sense, with the text of the error: one only if there is anything to smooth.
+    bad_factors: Vec<(usize, String)>,
     extended: bool,
     /// Of histograms only count and sum are wanted.
     pub totals: bool,
@@ -76,7 +78,7 @@ impl RangeFunction {
         check_modifiers(function, range)?;
         let extended = range.anchored || range.smoothed;
         let mut param = || if params.is_empty() { Vec::new() } else { params.remove(0) };
-        let mut bad_quantiles = Vec::new();
+        let (mut bad_quantiles, mut bad_factors) = (Vec::new(), Vec::new());
         use FunctionName as F;
         let floats: Box<dyn FloatFunction> = match function {
             F::Rate | F::Increase | F::Delta if extended => Box::new(Extended {
@@ -110,8 +112,8 @@ impl RangeFunction {
             F::PredictLinear => Box::new(PredictLinear { ahead: param() }),
             F::DoubleExponentialSmoothing => {
                 let (smoothing, trend) = (param(), param());
-                check_factors("smoothing", "sf", &smoothing)?;
-                check_factors("trend", "tf", &trend)?;
+                bad_factors = check_factors("smoothing", "sf", &smoothing);
+                bad_factors.extend(check_factors("trend", "tf", &trend));
                 Box::new(Smoothing { smoothing, trend })
             }
             // Also for `absent_over_time`, which asks only whether there is something.
@@ -125,13 +127,27 @@ impl RangeFunction {
             floats,
             histograms,
             bad_quantiles,
+            bad_factors,
             extended,
             totals: range.totals,
         })
     }
 
     /// Evaluates one series on all steps.
-    pub fn eval(&mut self, labels: &Labels, samples: &RangeSamples, out: &mut Column, notes: &mut Annotations) {
+    pub fn eval(
+        &mut self,
+        labels: &Labels,
+        samples: &RangeSamples,
+        out: &mut Column,
+        notes: &mut Annotations,
+    ) -> Result<(), Error> {
+        for (step, text) in &self.bad_factors {
+            let window = self.windows.window(*step);
+            let inside = |ts: &[i64]| ts.iter().any(|t| *t > window.start && *t <= window.end);
+            if inside(&samples.ts) || inside(&samples.histogram_ts) {
+                return Err(Error::query(text.clone()));
+            }
+        }
         out.reset(self.windows.grid.len());
         if samples.histograms.is_empty() {
             self.floats.run(samples.points(), &self.windows, &mut out.values);
@@ -153,6 +169,7 @@ impl RangeFunction {
                 notes.warning(self.span, format!("quantile value should be between 0 and 1, got {got}"));
             }
         }
+        Ok(())
     }
 
     fn eval_mixed(&mut self, labels: &Labels, samples: &RangeSamples, out: &mut Column, notes: &mut Annotations) {
@@ -246,9 +263,8 @@ fn check_modifiers(function: FunctionName, range: &RangeVector) -> Result<(), Er
     Ok(())
 }
 
-fn check_factors(what: &str, short: &str, values: &[f64]) -> Result<(), Error> {
-    match values.iter().find(|v| **v <= 0.0 || **v >= 1.0) {
-        Some(v) => Err(Error::query(format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v:.6}"))),
-        None => Ok(()),
-    }
+/// The steps on which a factor is not between 0 and 1.
+fn check_factors(what: &str, short: &str, values: &[f64]) -> Vec<(usize, String)> {
+    let bad = values.iter().enumerate().filter(|(_, v)| **v <= 0.0 || **v >= 1.0);
+    bad.map(|(step, v)| (step, format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v:.6}"))).collect()
 }

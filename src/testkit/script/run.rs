@@ -1,4 +1,4 @@
-//! Runs test scripts against the engine.
+//! Runs test scripts against the engine, or another evaluator.
 //!
 //! *Invariants:* every instant query is also evaluated at other times with its own time pinned by `@`, and as a range
 //! query around each of those times; all must agree.
@@ -40,7 +40,7 @@ pub fn options() -> EngineOptions {
     }
 }
 
-/// Where loads go, and what evals read.
+/// Where loads go.
 pub trait Storage {
     /// Forgets everything.
     fn clear(&mut self);
@@ -50,9 +50,6 @@ pub trait Storage {
 
     /// All samples of a load are appended.
     fn commit(&mut self) -> Result<(), String>;
-
-    /// What queries read.
-    fn source(&self) -> &dyn Source;
 }
 
 impl Storage for MemorySource {
@@ -67,33 +64,47 @@ impl Storage for MemorySource {
     fn commit(&mut self) -> Result<(), String> {
         Ok(())
     }
-
-    fn source(&self) -> &dyn Source {
-        self
-    }
 }
 
-/// Runs a script in memory; an error is one of the script itself.
+/// Something that answers queries; an error is the text of one of the query.
+pub type Evaluate<'a, S> = &'a dyn Fn(&S, &Ast, Times) -> Result<QueryResult, String>;
+
+/// Runs a script against the engine; an error is one of the script itself.
 pub fn run_script(text: &str, options: EngineOptions) -> Result<Vec<Outcome>, String> {
-    run_script_on(text, options, &mut MemorySource::new(), true)
+    let evaluate = |source: &MemorySource, ast: &Ast, times| query(options, source, ast, times);
+    run_script_with(text, &evaluate)
 }
 
-/// Runs a script on any storage; without `variants` each eval is evaluated once, as it is written.
-pub fn run_script_on(
+/// Runs a script against any evaluator; an error is one of the script itself.
+pub fn run_script_with(text: &str, evaluate: Evaluate<'_, MemorySource>) -> Result<Vec<Outcome>, String> {
+    run(text, &mut MemorySource::new(), Runner { evaluate, variants: true })
+}
+
+/// Runs a script against the engine over any storage, each eval once, as it is written; an error is one of the script
+/// itself.
+pub fn run_script_on<S: Storage + Source>(
     text: &str,
     options: EngineOptions,
-    storage: &mut dyn Storage,
-    variants: bool,
+    storage: &mut S,
 ) -> Result<Vec<Outcome>, String> {
-    let commands = parse_script(text)?;
-    let runner = Runner { engine: Engine::new(options), variants };
+    let evaluate = |source: &S, ast: &Ast, times| query(options, source, ast, times);
+    run(text, storage, Runner { evaluate: &evaluate, variants: false })
+}
+
+fn query(options: EngineOptions, source: &dyn Source, ast: &Ast, times: Times) -> Result<QueryResult, String> {
+    let (engine, cancel) = (Engine::new(options), CancelToken::default());
+    let query = engine.query(source, ast, times, &cancel);
+    futures::executor::block_on(query).map_err(|e| e.to_string())
+}
+
+fn run<S: Storage>(text: &str, storage: &mut S, runner: Runner<'_, S>) -> Result<Vec<Outcome>, String> {
     let mut out = Vec::new();
-    for Command { line, kind } in commands {
+    for Command { line, kind } in parse_script(text)? {
         match kind {
             Kind::Clear => storage.clear(),
             Kind::Load(load) => store(&load, storage).map_err(|e| format!("line {line}: {e}"))?,
             Kind::Eval(eval) => {
-                let error = runner.check(&eval, storage.source()).err();
+                let error = runner.check(&eval, storage).err();
                 out.push(Outcome { line, query: eval.query.clone(), error });
             }
         }
@@ -101,7 +112,7 @@ pub fn run_script_on(
     Ok(out)
 }
 
-fn store(load: &Load, storage: &mut dyn Storage) -> Result<(), String> {
+fn store(load: &Load, storage: &mut impl Storage) -> Result<(), String> {
     for series in &load.series {
         for (i, point) in series.points.iter().enumerate() {
             let Some(written) = point else { continue };
@@ -118,20 +129,14 @@ fn store(load: &Load, storage: &mut dyn Storage) -> Result<(), String> {
     storage.commit()
 }
 
-struct Runner {
-    engine: Engine,
+struct Runner<'a, S> {
+    evaluate: Evaluate<'a, S>,
     /// Instant queries are also evaluated at other times and as range queries.
     variants: bool,
 }
 
-impl Runner {
-    fn query(&self, source: &dyn Source, ast: &Ast, times: Times) -> Result<QueryResult, String> {
-        let cancel = CancelToken::default();
-        let query = self.engine.query(source, ast, times, &cancel);
-        futures::executor::block_on(query).map_err(|e| e.to_string())
-    }
-
-    fn check(&self, eval: &Eval, source: &dyn Source) -> Result<(), String> {
+impl<S> Runner<'_, S> {
+    fn check(&self, eval: &Eval, source: &S) -> Result<(), String> {
         let ast = match parse(&eval.query, ParseOptions::all()) {
             Ok(ast) => ast,
             Err(e) => return check_failure(eval, Err(e.to_string())).map(|_| ()),
@@ -157,14 +162,14 @@ impl Runner {
         }
     }
 
-    fn check_once(&self, eval: &Eval, source: &dyn Source, ast: &Ast, times: Times) -> Result<(), String> {
-        let Some(result) = check_failure(eval, self.query(source, ast, times))? else { return Ok(()) };
+    fn check_once(&self, eval: &Eval, source: &S, ast: &Ast, times: Times) -> Result<(), String> {
+        let Some(result) = check_failure(eval, (self.evaluate)(source, ast, times))? else { return Ok(()) };
         check_annotations(eval, &eval.query, &result.annotations)?;
         check_value(eval, &result.value)
     }
 
     /// The query as a range query around its time: the step in the middle must be as expected.
-    fn check_as_range(&self, eval: &Eval, source: &dyn Source, ast: &Ast, t: i64) -> Result<(), String> {
+    fn check_as_range(&self, eval: &Eval, source: &S, ast: &Ast, t: i64) -> Result<(), String> {
         let query_context = ["start()", "end()", "range()", "step()"];
         let excluded = eval.matrix.is_some() || eval.string.is_some() || !eval.fail.is_empty();
         if excluded || query_context.iter().any(|f| eval.query.contains(f)) {
@@ -172,7 +177,7 @@ impl Runner {
         }
         let grid = StepGrid { start: t - 60_000, end: t + 60_000, step: 60_000 };
         let tag = |e: String| format!("as a range query around {t}: {e}");
-        let result = self.query(source, ast, Times::Range(grid)).map_err(tag)?;
+        let result = (self.evaluate)(source, ast, Times::Range(grid)).map_err(tag)?;
         if eval.ordered {
             return Ok(());
         }
