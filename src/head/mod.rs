@@ -11,6 +11,7 @@
 
 mod append;
 mod arena;
+mod cardinality;
 mod core;
 mod exemplars;
 mod flush;

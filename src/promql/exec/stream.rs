@@ -16,7 +16,7 @@ use super::stage::Stage;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::{Windows, is_absent};
-use crate::promql::plan::Pick;
+use crate::promql::plan::{NodeId, Pick};
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
@@ -63,6 +63,8 @@ pub enum NameRemoval {
 /// A leaf and the stages behind it.
 pub struct Pipeline {
     leaf: Leaf,
+    /// The leaf in the plan.
+    node: NodeId,
     /// From the leaf outwards.
     stages: Vec<Stage>,
     removal: NameRemoval,
@@ -76,9 +78,16 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A pipeline; `stages` from the leaf outwards.
-    pub fn new(leaf: Leaf, stages: Vec<Stage>, removal: NameRemoval, with_starts: bool, type_labels: bool) -> Self {
+    pub fn new(
+        (leaf, node): (Leaf, NodeId),
+        stages: Vec<Stage>,
+        removal: NameRemoval,
+        with_starts: bool,
+        type_labels: bool,
+    ) -> Self {
         Self {
             leaf,
+            node,
             stages,
             removal,
             with_starts,
@@ -173,12 +182,18 @@ impl Pipeline {
                 count_read(&self.columns, budget)?;
                 (out.labels, out.dropped) = (next.labels, false);
                 select(&self.columns, windows, *pick, &mut out.column)?;
+                if let Some(counts) = &mut budget.counts {
+                    counts.selected(self.node, windows.grid, &out.column);
+                }
             }
             Leaf::Range { series, function } => {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
                 self.samples.take(&mut self.columns, self.with_starts);
+                if let Some(counts) = &mut budget.counts {
+                    counts.windowed(self.node, &function.windows, &self.samples, true);
+                }
                 (out.labels, out.dropped) = (next.labels, false);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
@@ -186,6 +201,9 @@ impl Pipeline {
             Leaf::Subquery { series, grid, function } => {
                 let Some(next) = series.next() else { return Ok(false) };
                 self.samples.take_steps(&next.column, *grid);
+                if let Some(counts) = &mut budget.counts {
+                    counts.windowed(self.node, &function.windows, &self.samples, false);
+                }
                 (out.labels, out.dropped) = (next.labels, next.dropped);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
