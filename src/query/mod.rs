@@ -17,6 +17,8 @@ pub mod newest;
 pub mod read;
 pub mod slow;
 pub mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use active::{Active, ActiveQueries, Job, QueryId, QueryKind};
 pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest};

@@ -5,14 +5,19 @@
 //!
 //! *Not here:* series of blocks alone: they cost no memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 
 use super::budget::QueryBudget;
 use super::leaf::Leaf;
 use crate::error::Error;
 use crate::model::{METRIC_NAME, TenantId, TimeRange};
 use crate::store::catalog::snapshot::Block;
-use std::sync::Arc;
 
 /// A name and its number.
 pub type Ranked = (String, u64);
@@ -39,14 +44,15 @@ pub struct Statistics {
 }
 
 /// Values of one label name, with the number of series of each.
-type Values = HashMap<Box<str>, u64>;
+type Values = HashMap<String, u64, FixedState>;
+type Labels = HashMap<String, Values, FixedState>;
 
 impl Leaf {
     /// The figures of a tenant, with the `top` first of each list.
     pub async fn statistics(&self, tenant: &TenantId, top: usize, budget: &QueryBudget) -> Result<Statistics, Error> {
         self.barrier().await?;
         let mut out = Statistics::default();
-        let mut labels: BTreeMap<Box<str>, Values> = BTreeMap::new();
+        let mut labels = Labels::default();
         let heads = self.read_heads(tenant, |head| {
             let Some(stats) = head.tenant_stats(tenant).filter(|s| s.series > 0) else { return Ok(()) };
             out.series += stats.series as u64;
@@ -56,23 +62,19 @@ impl Leaf {
                 out.range = Some(TimeRange::new(before.start.min(oldest), before.end.max(stats.newest_t)));
             }
             head.label_pairs(tenant).try_for_each(|(name, value, series)| {
-                if !labels.contains_key(name) {
-                    labels.insert(Box::from(name), Values::new());
-                }
-                let values = labels.get_mut(name).into_iter();
-                values.into_iter().try_for_each(|values| match values.get_mut(value) {
-                    Some(n) => {
-                        *n += series;
+                match labels.entry_ref(name).or_default().entry_ref(value) {
+                    EntryRef::Occupied(known) => {
+                        *known.into_mut() += series;
                         Ok(())
                     }
-                    None => {
-                        values.insert(Box::from(value), series);
-                        budget.charge((size_of::<(Box<str>, u64)>() * 2 + value.len()) as u64)
+                    EntryRef::Vacant(new) => {
+                        new.insert(series);
+                        budget.charge((size_of::<(String, u64)>() * 2 + value.len()) as u64)
                     }
-                })
+                }
             })
         });
-        heads.into_iter().map(|h| h.found).collect::<Result<(), Error>>()?;
+        heads.into_iter().try_for_each(|h| h.found)?;
         rank(&labels, top, &mut out);
         Ok(out)
     }
@@ -84,15 +86,15 @@ impl Leaf {
     }
 }
 
-fn rank(labels: &BTreeMap<Box<str>, Values>, top: usize, out: &mut Statistics) {
+fn rank(labels: &Labels, top: usize, out: &mut Statistics) {
     let each = |of: &dyn Fn(&str, &Values) -> u64| {
-        highest(labels.iter().map(|(name, values)| (name.to_string(), of(name, values))), top)
+        highest(labels.iter().map(|(name, values)| (name.clone(), of(name, values))), top)
     };
     out.label_pairs = labels.values().map(|v| v.len() as u64).sum();
     out.values_by_label = each(&|_, values| values.len() as u64);
     out.bytes_by_label = each(&|_, values| values.iter().map(|(value, n)| value.len() as u64 * n).sum());
     let metrics = labels.get(METRIC_NAME).into_iter().flatten();
-    out.series_by_metric = highest(metrics.map(|(value, n)| (value.to_string(), *n)), top);
+    out.series_by_metric = highest(metrics.map(|(value, n)| (value.clone(), *n)), top);
     // Names of pairs are made for those that are shown only.
     let pairs = labels.iter().flat_map(|(name, values)| values.iter().map(move |(value, n)| ((name, value), *n)));
     let pairs = highest(pairs, top).into_iter();
@@ -101,10 +103,10 @@ fn rank(labels: &BTreeMap<Box<str>, Values>, top: usize, out: &mut Statistics) {
 
 /// The `top` with the highest numbers, highest first, then by name.
 fn highest<K: Ord>(all: impl Iterator<Item = (K, u64)>, top: usize) -> Vec<(K, u64)> {
-    let mut heap = std::collections::BinaryHeap::with_capacity(top + 1);
+    let mut heap = BinaryHeap::with_capacity(top + 1);
     for (key, n) in all {
         // The lowest comes off first.
-        heap.push((std::cmp::Reverse(n), key));
+        heap.push((Reverse(n), key));
         if heap.len() > top {
             heap.pop();
         }

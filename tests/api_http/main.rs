@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "test code, helpers included")]
 
+mod federation;
+mod operating;
 mod reading;
 mod requests;
 mod writing;

@@ -284,6 +284,47 @@ async fn a_query_tells_what_it_cost_when_asked() {
     data.node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn samples_are_counted_on_each_step_as_prometheus_counts_them() {
+    let data = Data::new().await;
+    // Query, steps from 0, 10, …; samples used on each step; those no step before had used.
+    let rows: [(&str, &[u64], &[u64]); 7] = [
+        ("sum(up)", &[2, 2, 2], &[2, 2, 2]),
+        ("up + up", &[4, 4, 4], &[4, 4, 4]),
+        ("rate(up[15s])", &[2, 4, 2], &[2, 2, 0]),
+        ("sum(up @ end())", &[2, 2, 2], &[2, 0, 0]),
+        ("vector(1)", &[0, 0, 0], &[0, 0, 0]),
+        ("count_over_time(up{job=\"a\"}[20s:10s])", &[1, 2, 2], &[1, 1, 1]),
+        ("count_over_time(up{job=\"a\"}[20s:5s] @ 0)", &[0, 0, 0], &[0, 0, 0]),
+    ];
+    for (query, queryable, read) in rows {
+        let reply = data.ask(&format!("query_range?query={query}&start=@0&end=@20&step=10&stats=all")).await.json();
+        let samples = &reply["data"]["stats"]["samples"];
+        let steps = |name: &str| -> Vec<u64> {
+            let list = samples[name].as_array().unwrap_or_else(|| panic!("{query}: {reply}"));
+            assert_eq!(
+                list.iter().map(|s| s[0].as_i64().unwrap()).collect::<Vec<_>>(),
+                [0, 10, 20].map(|s| data.t / 1000 + s)
+            );
+            list.iter().map(|s| s[1].as_u64().unwrap()).collect()
+        };
+        assert_eq!(
+            (steps("totalQueryableSamplesPerStep"), steps("samplesReadPerStep")),
+            (queryable.to_vec(), read.to_vec()),
+            "{query}"
+        );
+        assert_eq!(samples["totalQueryableSamples"], queryable.iter().sum::<u64>(), "{query}");
+        assert_eq!(samples["samplesRead"], read.iter().sum::<u64>(), "{query}");
+    }
+    let total = data.ask("query?query=up[1m]&time=@20&stats=true").await.json();
+    assert_eq!(total["data"]["stats"]["samples"]["totalQueryableSamples"], 4);
+    assert!(total["data"]["stats"]["samples"].get("samplesReadPerStep").is_none() && total.get("warnings").is_none());
+    assert_eq!(total["data"]["stats"]["storage"]["seriesRead"], 2);
+    let other = data.ask("query?query=up&time=@20&stats=yes").await.json();
+    assert!(other["data"]["stats"].is_object() && other["warnings"][0].as_str().unwrap().contains("deprecated"));
+    data.node.stop().await;
+}
+
 fn rfc3339(ms: i64, zone: &str) -> String {
     let text = jiff::Timestamp::from_millisecond(ms).unwrap().to_string();
     text.replace('Z', zone)

@@ -193,7 +193,7 @@ impl serde_json::ser::Formatter for HtmlSafe {
         let mut rest = text;
         while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
             let c = rest[at..].chars().next().unwrap_or_default();
-            to.write_all(rest[..at].as_bytes())?;
+            to.write_all(&rest.as_bytes()[..at])?;
             write!(to, "\\u{:04x}", u32::from(c))?;
             rest = &rest[at + c.len_utf8()..];
         }
