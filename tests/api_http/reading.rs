@@ -35,6 +35,10 @@ impl Data {
         out.push_str(parts.next().unwrap());
         for part in parts {
             let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            if digits == 0 {
+                let _ = write!(out, "@{part}");
+                continue;
+            }
             let _ = write!(out, "{}{}", self.t / 1000 + part[..digits].parse::<i64>().unwrap(), &part[digits..]);
         }
         out

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::params::Params;
-use super::reply::{ApiError, ErrorType, success};
+use super::reply::{ApiError, ErrorType, enveloped, success};
 use super::tenant::Tenant;
 use crate::promql::signature::FUNCTIONS;
 use crate::query::statistics::Ranked;
@@ -86,7 +86,7 @@ pub async fn features(State(app): State<App>) -> Response {
     let functions: BTreeMap<&str, bool> =
         FUNCTIONS.iter().map(|f| (f.name, !f.experimental || options.experimental_functions)).collect();
     let all = |names: &[&'static str]| names.iter().map(|name| (*name, true)).collect::<BTreeMap<_, _>>();
-    success(&json!({
+    let data = json!({
         "api": all(&[
             "active_queries", "exemplars", "federate", "label_values_match", "lifecycle", "query_stats",
             "query_warnings", "remote_read_samples", "remote_read_streamed_xor_chunks", "remote_write_receiver",
@@ -114,7 +114,9 @@ pub async fn features(State(app): State<App>) -> Response {
         "promql_operators": all(&[
             "!=", "%", "*", "+", "-", "/", "<", "<=", "==", ">", ">=", "@", "^", "and", "atan2", "or", "unless",
         ]),
-    }))
+    });
+    // Names of operators are not escaped for HTML here.
+    enveloped(data.to_string(), &[], &[], ())
 }
 
 /// `GET /api/v1/status/tsdb`.
