@@ -345,50 +345,152 @@ mod tests {
     }
 
     /// Reads as the specification says, written apart from the encoder.
-    fn read_xor(bytes: &[u8]) -> Vec<(i64, u64)> {
-        let total = u16::from_be_bytes([bytes[0], bytes[1]]);
-        let mut r = BitReader::new(&bytes[2..]);
-        let uvarint = |r: &mut BitReader<'_>| {
+    struct Reader<'a>(BitReader<'a>);
+
+    impl Reader<'_> {
+        fn uvarint(&mut self) -> u64 {
             let (mut v, mut shift) = (0u64, 0);
             loop {
-                let byte = r.read(8);
+                let byte = self.0.read(8);
                 v |= (byte & 0x7f) << shift;
                 if byte < 0x80 {
                     return v;
                 }
                 shift += 7;
             }
-        };
-        let (mut out, mut delta, mut window) = (Vec::new(), 0i64, (0, 0));
-        for n in 0..total {
-            if n == 0 {
-                let z = uvarint(&mut r);
-                out.push(((z >> 1) as i64 ^ -((z & 1) as i64), r.read(64)));
-                continue;
-            }
-            if n == 1 {
-                delta = uvarint(&mut r) as i64;
-            } else {
-                let ones = (0..4).take_while(|_| r.read_bit()).count();
-                let width = [0, 14, 17, 20, 64][ones];
-                if width > 0 {
-                    let bits = r.read(width);
-                    let negative = width < 64 && bits > 1 << (width - 1);
-                    delta += if negative { bits as i64 - (1i64 << width) } else { bits as i64 };
-                }
-            }
-            let (last_t, mut v) = out[out.len() - 1];
-            if r.read_bit() {
-                if r.read_bit() {
-                    let (leading, width) = (r.read(5) as u32, r.read(6) as u32);
-                    window = (leading, if width == 0 { 64 } else { width });
-                }
-                v ^= r.read(window.1) << (64 - window.0 - window.1);
-            }
-            out.push((last_t + delta, v));
         }
-        assert!(r.overrun("xor").is_ok());
+
+        /// A signed number whose width is told by the ones before it.
+        fn signed(&mut self, widths: &[u32]) -> i64 {
+            let (bits, width) = self.prefixed(widths);
+            if width < 64 && width > 0 && bits > 1 << (width - 1) { bits as i64 - (1i64 << width) } else { bits as i64 }
+        }
+
+        fn prefixed(&mut self, widths: &[u32]) -> (u64, u32) {
+            let ones = (1..widths.len()).take_while(|_| self.0.read_bit()).count();
+            let width = widths[ones];
+            (if width == 0 { 0 } else { self.0.read(width) }, width)
+        }
+
+        fn varbit(&mut self) -> i64 {
+            self.signed(&[0, 3, 6, 9, 12, 18, 25, 56, 64])
+        }
+
+        fn varbit_unsigned(&mut self) -> u64 {
+            self.prefixed(&[0, 3, 6, 9, 12, 18, 25, 56, 64]).0
+        }
+
+        fn xor(&mut self, before: u64, window: &mut (u32, u32)) -> u64 {
+            if !self.0.read_bit() {
+                return before;
+            }
+            if self.0.read_bit() {
+                let (leading, width) = (self.0.read(5) as u32, self.0.read(6) as u32);
+                *window = (leading, if width == 0 { 64 } else { width });
+            }
+            before ^ self.0.read(window.1) << (64 - window.0 - window.1)
+        }
+    }
+
+    fn read_xor(bytes: &[u8]) -> Vec<(i64, u64)> {
+        let total = u16::from_be_bytes([bytes[0], bytes[1]]);
+        let mut r = Reader(BitReader::new(&bytes[2..]));
+        let z = r.uvarint();
+        let (mut out, mut delta, mut window) = (Vec::new(), 0i64, (0, 0));
+        out.push(((z >> 1) as i64 ^ -((z & 1) as i64), r.0.read(64)));
+        for n in 1..total {
+            match n {
+                1 => delta = r.uvarint() as i64,
+                _ => delta += r.signed(&[0, 14, 17, 20, 64]),
+            }
+            let (t, v) = out[out.len() - 1];
+            out.push((t + delta, r.xor(v, &mut window)));
+        }
+        assert!(r.0.overrun("xor").is_ok());
         out
+    }
+
+    fn read_histograms(bytes: &[u8]) -> Vec<(i64, Histogram)> {
+        let total = u16::from_be_bytes([bytes[0], bytes[1]]);
+        let mut r = Reader(BitReader::new(&bytes[3..]));
+        let zero_threshold = match r.0.read(8) {
+            0 => 0.0,
+            255 => f64::from_bits(r.0.read(64)),
+            exponent => 0.5 * 2f64.powi(exponent as i32 - 243),
+        };
+        let schema = r.varbit() as i32;
+        let spans = |r: &mut Reader<'_>| -> Vec<Span> {
+            let n = r.varbit_unsigned();
+            (0..n).map(|_| Span { length: r.varbit_unsigned() as u32, offset: r.varbit() as i32 }).collect()
+        };
+        let (positive_spans, negative_spans) = (spans(&mut r), spans(&mut r));
+        let bounds = if schema == -53 { r.varbit_unsigned() } else { 0 };
+        let custom_values = (0..bounds)
+            .map(|_| match r.varbit_unsigned() {
+                0 => f64::from_bits(r.0.read(64)),
+                n => (n - 1) as f64 / 1000.0,
+            })
+            .collect();
+        let layout =
+            Histogram { zero_threshold, schema, positive_spans, negative_spans, custom_values, ..Histogram::default() };
+        let count = |spans: &[Span]| spans.iter().map(|s| s.length as usize).sum::<usize>();
+        let (positive, negative) = (count(&layout.positive_spans), count(&layout.negative_spans));
+        let mut t = r.varbit();
+        let (mut delta, mut windows) = (0, vec![(0, 0); 3 + positive + negative]);
+        let mut values: Vec<u64> = windows.iter().map(|_| r.0.read(64)).collect();
+        let mut out = Vec::new();
+        for n in 0..total {
+            if n > 0 {
+                delta += r.varbit();
+                t += delta;
+                values.iter_mut().zip(&mut windows).for_each(|(v, window)| *v = r.xor(*v, window));
+            }
+            let v: Vec<f64> = values.iter().map(|v| f64::from_bits(*v)).collect();
+            let (count, zero_count, sum) = (v[0], v[1], v[2]);
+            let (positive, negative) = v[3..].split_at(positive);
+            let (positive, negative) = (positive.to_vec(), negative.to_vec());
+            out.push((t, Histogram { count, zero_count, sum, positive, negative, ..layout.clone() }));
+        }
+        assert!(r.0.overrun("histogram").is_ok());
+        out
+    }
+
+    #[test]
+    fn histograms_read_back() {
+        let span = |offset, length| Span { offset, length };
+        let exponential = |n: f64| Histogram {
+            reset_hint: ResetHint::NotReset,
+            schema: 3,
+            zero_threshold: 2f64.powi(-128),
+            zero_count: n,
+            count: 9.0 * n,
+            sum: 1.5 * n,
+            positive_spans: vec![span(-300, 2), span(5, 1)],
+            positive: vec![n, 2.0 * n, 3.0],
+            negative_spans: vec![span(0, 1)],
+            negative: vec![n / 3.0],
+            ..Histogram::default()
+        };
+        let custom = |n: f64| Histogram {
+            reset_hint: ResetHint::NotReset,
+            schema: -53,
+            count: n,
+            sum: -n,
+            positive_spans: vec![span(1, 3)],
+            positive: vec![n, 0.0, 1.0],
+            custom_values: vec![0.005, 2.5, 1e-9, 33_554.43, 1e9],
+            ..Histogram::default()
+        };
+        for of in [&exponential as &dyn Fn(f64) -> Histogram, &custom] {
+            let given: Vec<_> =
+                [(-7, 1.0), (15_000, 2.0), (30_000, 2.0), (1 << 40, 1e15)].map(|(t, n)| (t, of(n))).into();
+            let mut chunks = PrometheusChunks::default();
+            assert!(given.iter().all(|(t, h)| chunks.push_histogram(*t, h).is_none()));
+            let chunk = chunks.finish().unwrap();
+            let without_hint = |(t, h): (i64, Histogram)| (t, Histogram { reset_hint: ResetHint::Unknown, ..h });
+            let want: Vec<_> = given.into_iter().map(without_hint).collect();
+            assert_eq!(read_histograms(&chunk.bytes), want);
+        }
     }
 
     #[test]
