@@ -57,7 +57,7 @@ fn tenant() -> TenantId {
 }
 
 fn filled(series: usize, scrapes: i64) -> (Head, Vec<SeriesId>) {
-    let mut head = Head::new(HeadOptions::default());
+    let mut head = Head::new(HeadOptions::default(), 0);
     let ids: Vec<_> = (0..series)
         .map(|n| {
             let l = labels(n);
@@ -122,14 +122,13 @@ fn resolve(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("known", series), |b| {
             let tenant = head.tenant(&t).unwrap_or_else(|| panic!("tenant"));
             b.iter(|| {
-                for ((hash, l), id) in sets.iter().zip(&ids) {
-                    assert_eq!(head.lookup_in(tenant, *hash, l.canonical()), Some(*id));
-                }
+                let keys = sets.iter().map(|(hash, l)| (*hash, l.canonical()));
+                assert!(head.lookup_all(tenant, keys).eq(ids.iter().map(|id| Some(*id))));
             });
         });
         group.bench_function(BenchmarkId::new("new", series), |b| {
             b.iter(|| {
-                let mut head = Head::new(HeadOptions::default());
+                let mut head = Head::new(HeadOptions::default(), 0);
                 for (hash, l) in &sets {
                     black_box(head.get_or_create(&t, *hash, l.canonical()));
                 }

@@ -53,11 +53,12 @@ fn batch(t: i64) -> Batch {
 
 fn encode(head: &Head, tenant: &TenantId, batch: &Batch) -> Bytes {
     let mut section = SectionBuilder::default();
-    for row in &batch.series {
-        let labels = batch.labels_of(row);
-        let series = match head.lookup(tenant, row.hash, labels) {
+    let keys = batch.series.iter().map(|row| (row.hash, batch.labels_of(row)));
+    let known = head.tenant(tenant).map(|t| head.lookup_all(t, keys).collect::<Vec<_>>());
+    for (i, row) in batch.series.iter().enumerate() {
+        let series = match known.as_ref().and_then(|ids| ids[i]) {
             Some(id) => SeriesRef::Known(id.0),
-            None => section.new_series(row.hash, labels),
+            None => section.new_series(row.hash, batch.labels_of(row)),
         };
         section.rows_of(series, batch, row);
     }
@@ -66,7 +67,7 @@ fn encode(head: &Head, tenant: &TenantId, batch: &Batch) -> Bytes {
 }
 
 fn shard() -> (ShardMachine, SharedShard) {
-    let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default()))));
+    let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), 0))));
     (ShardMachine::new(Arc::clone(&state)), state)
 }
 

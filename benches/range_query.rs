@@ -88,7 +88,7 @@ impl Source for BlockSource {
 }
 
 fn head() -> HeadSource {
-    let (mut head, tenant) = (Head::new(HeadOptions::default()), TenantId::anonymous());
+    let (mut head, tenant) = (Head::new(HeadOptions::default(), 0), TenantId::anonymous());
     let ids: Vec<_> = (0..SERIES)
         .map(|n| {
             let labels = labels(n);

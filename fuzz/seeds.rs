@@ -93,7 +93,7 @@ fn metadata() -> MetadataRow {
 }
 
 fn head_snapshot() -> Vec<u8> {
-    let mut head = Head::new(Default::default());
+    let mut head = Head::new(Default::default(), 0);
     for (t, name) in ["a", "b"].into_iter().enumerate() {
         let tenant = TenantId::new(&format!("team-{t}")).unwrap();
         let labels = Labels::from_pairs([("__name__", name), ("job", "x")]);

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::api::http::{self, About, Readiness, Shared};
 use crate::block;
 use crate::config::Config;
-use crate::env::{Clock, SystemClock, SystemDisk, SystemRng};
+use crate::env::{Clock, Rng, SystemClock, SystemDisk, SystemRng};
 use crate::head::{Head, HeadOptions};
 use crate::ingest::decode::{DecodeLimits, DecoderPool};
 use crate::ingest::distributor::Distributor;
@@ -279,7 +279,7 @@ impl Parts {
     async fn start_shards(&self) -> anyhow::Result<Vec<Arc<Shard>>> {
         let map = self.shard_map();
         let start = |id: ShardId| async move {
-            let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default()))));
+            let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), SystemRng.next_u64()))));
             let machine = ShardMachine::new(Arc::clone(&state));
             let group = GroupId(map.epoch.0 << 32 | u64::from(id.0 + 1));
             let group = self.host.start_group(group, Box::new(machine), Bootstrap::SingleVoter).await;
@@ -395,6 +395,7 @@ impl Parts {
                 max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),
             },
             total_bytes: config.max_total_bytes.0,
+            features: config.features,
             slow: config.slow_log_threshold,
         };
         Queries::new(Arc::new(leaf), options, Arc::clone(&self.clock), self.metrics.query.clone())

@@ -4,10 +4,13 @@
 //!
 //! *Not here:* appending (`append`), windows' way (`flush`), reading (`select`), snapshots (`snapshot`, `restore`).
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
 use super::arena::{IdMap, LabelArena, Slab};
+use super::by_labels::ByLabels;
 use super::exemplars::Exemplars;
 use super::index::Index;
 use super::metadata::Metadata;
@@ -73,7 +76,7 @@ pub struct Head {
     pub(super) by_tenant: HashMap<TenantId, u32, FixedState>,
     pub(super) slab: Slab,
     pub(super) ids: IdMap,
-    pub(super) by_hash: HashTable<u32>,
+    pub(super) by_labels: ByLabels,
     pub(super) labels: LabelArena,
     pub(super) windows: Windows,
     pub(super) next_id: u32,
@@ -84,15 +87,15 @@ pub struct Head {
 }
 
 impl Head {
-    /// An empty head.
-    pub fn new(options: HeadOptions) -> Self {
+    /// An empty head. `seed` is this process's own, drawn at random: see [`ByLabels`].
+    pub fn new(options: HeadOptions, seed: u64) -> Self {
         Self {
             options,
             tenants: Vec::new(),
             by_tenant: HashMap::default(),
             slab: Slab::default(),
             ids: IdMap::default(),
-            by_hash: HashTable::new(),
+            by_labels: ByLabels::new(seed),
             labels: LabelArena::default(),
             windows: Windows::default(),
             next_id: 1,
@@ -124,6 +127,11 @@ impl Head {
         TenantIdx(n)
     }
 
+    /// The seed it was made with.
+    pub fn seed(&self) -> u64 {
+        self.by_labels.seed()
+    }
+
     /// All tenants ever written, in order of their numbers.
     pub fn tenants(&self) -> impl Iterator<Item = (TenantIdx, &TenantId)> {
         self.tenants.iter().enumerate().map(|(n, t)| (TenantIdx(n as u32), &t.id))
@@ -131,27 +139,39 @@ impl Head {
 
     /// The series of a tenant with this label set (`hash` is the series hash of both).
     pub fn lookup(&self, tenant: &TenantId, hash: u64, canonical: &str) -> Option<SeriesId> {
-        self.lookup_in(self.tenant(tenant)?, hash, canonical)
+        let fingerprint = self.by_labels.fingerprint(self.tenant(tenant)?.0, canonical);
+        self.by_labels.find(hash, fingerprint).map(SeriesId)
     }
 
-    /// As [`Head::lookup`], for many label sets of one tenant.
-    pub fn lookup_in(&self, tenant: TenantIdx, hash: u64, canonical: &str) -> Option<SeriesId> {
+    /// As [`Head::lookup`], for many label sets of one tenant, in their order.
+    ///
+    /// The table is far larger than the processor's caches. Hashing all labels first leaves a loop so short that the
+    /// processor waits for several entries at once.
+    pub fn lookup_all<'a>(
+        &self,
+        tenant: TenantIdx,
+        keys: impl Iterator<Item = (u64, &'a str)>,
+    ) -> impl Iterator<Item = Option<SeriesId>> {
+        let hashed = keys.map(|(hash, canonical)| (hash, self.by_labels.fingerprint(tenant.0, canonical)));
+        let hashed: Vec<(u64, u64)> = hashed.collect();
+        hashed.into_iter().map(|(hash, fingerprint)| self.by_labels.find(hash, fingerprint).map(SeriesId))
+    }
+
+    /// As [`Head::lookup`], comparing the labels themselves: what `apply` goes by.
+    fn lookup_exact(&self, tenant: TenantIdx, hash: u64, canonical: &str) -> Option<SeriesId> {
         let index = &self.tenants.get(tenant.0 as usize)?.index;
-        let equal = |slot: &u32| {
-            self.slab.get(*slot).is_some_and(|s| {
-                s.hash == hash
-                    && s.tenant == tenant.0
-                    && index.is_same(self.labels.get(s.labels_at, s.label_count), canonical)
+        let is_it = |slot| {
+            self.slab.get(slot).is_some_and(|s| {
+                s.tenant == tenant.0 && index.is_same(self.labels.get(s.labels_at, s.label_count), canonical)
             })
         };
-        let slot = self.by_hash.find(hash, equal)?;
-        self.slab.get(*slot).map(|s| SeriesId(s.id))
+        self.by_labels.find_exact(hash, is_it).map(SeriesId)
     }
 
     /// The series with this label set, made now if there is none.
     pub fn get_or_create(&mut self, tenant: &TenantId, hash: u64, canonical: &str) -> SeriesId {
         let tenant = self.tenant_or_create(tenant);
-        if let Some(id) = self.lookup_in(tenant, hash, canonical) {
+        if let Some(id) = self.lookup_exact(tenant, hash, canonical) {
             return id;
         }
         let id = self.next_id;
@@ -169,7 +189,7 @@ impl Head {
         self.scratch = list;
         self.ids.insert(id, slot);
         let slab = &self.slab;
-        self.by_hash.insert_unique(hash, slot, |slot| slab.get(*slot).map_or(0, |s| s.hash));
+        self.by_labels.insert((tenant.0, hash, canonical), (id, slot), |slot| slab.get(slot).map_or(0, |s| s.hash));
         self.series += 1;
         slot
     }
@@ -212,7 +232,7 @@ impl Head {
             + self.series_bytes
             + self.slab.heap_bytes()
             + self.ids.heap_bytes()
-            + self.by_hash.capacity() * 8 / 7 * 5
+            + self.by_labels.heap_bytes()
             + self.labels.heap_bytes()
     }
 
@@ -235,21 +255,27 @@ impl Head {
     /// Recounts everything that is kept incrementally; panics where it differs. For tests.
     pub fn check_invariants(&self) {
         let mut bytes = 0;
-        let mut per_window = std::collections::BTreeMap::<(i64, u32), u64>::new();
         for (slot, series) in self.slab.iter() {
             assert_eq!(self.ids.get(series.id), Some(slot), "BUG: id map of series {}", series.id);
             assert!(self.tenants[series.tenant as usize].index.all.contains(series.id), "BUG: index of {}", series.id);
             assert!(series.floats.is_empty() || series.histograms().is_none(), "BUG: two open chunks");
             bytes += series.heap_bytes();
-            series.count_samples(|window, generation, n| {
-                *per_window.entry((start_of(window), generation)).or_default() += n
-            });
         }
         assert_eq!(self.slab.iter().count(), self.series, "BUG: number of series");
         assert_eq!(self.tenants.iter().map(|t| t.index.all.len()).sum::<u64>(), self.series as u64, "BUG: postings");
         assert_eq!(bytes, self.series_bytes, "BUG: bytes of series");
-        let listed: std::collections::BTreeMap<_, _> =
-            self.windows.list().iter().map(|w| ((w.start, w.generation), w.samples)).collect();
-        assert_eq!(per_window, listed, "BUG: samples per window");
+        assert!(self.windows_are_sound(), "BUG: samples per window: {:?}", self.windows.list());
+    }
+
+    /// Whether the windows list just the samples that the series hold.
+    pub(super) fn windows_are_sound(&self) -> bool {
+        let mut counted = BTreeMap::<(i64, u32), u64>::new();
+        for (_, series) in self.slab.iter() {
+            series.count_samples(|window, generation, n| {
+                *counted.entry((start_of(window), generation)).or_default() += n;
+            });
+        }
+        let listed = self.windows.list().iter().map(|w| ((w.start, w.generation), w.samples));
+        self.windows.is_ordered() && listed.eq(counted)
     }
 }

@@ -203,9 +203,7 @@ impl Head {
             let Some(series) = self.slab.remove(*slot) else { continue };
             self.series_bytes -= series.heap_bytes();
             self.ids.remove(series.id);
-            if let Ok(entry) = self.by_hash.find_entry(series.hash, |other| other == slot) {
-                entry.remove();
-            }
+            self.by_labels.remove(series.hash, series.id);
             let (ids, pairs) = &mut per_tenant[series.tenant as usize];
             ids.insert(series.id);
             pairs.extend(self.labels.get(series.labels_at, series.label_count).iter().copied());

@@ -11,6 +11,7 @@
 
 mod append;
 mod arena;
+mod by_labels;
 mod cardinality;
 mod core;
 mod exemplars;

@@ -116,14 +116,15 @@ fn take_window(data: &mut &[u8]) -> Result<i32, Fault> {
 }
 
 impl Head {
-    /// Reads what [`HeadSnapshot::write`](super::HeadSnapshot::write) wrote, up to and including its end mark.
-    pub fn restore(from: &mut dyn Read) -> Result<Self, RestoreError> {
+    /// Reads what [`HeadSnapshot::write`](super::HeadSnapshot::write) wrote, up to and including its end mark; `seed` as for
+    /// [`Head::new`].
+    pub fn restore(from: &mut dyn Read, seed: u64) -> Result<Self, RestoreError> {
         let mut magic = [0u8; 8];
         from.read_exact(&mut magic).map_err(|source| RestoreError::Io { section: 0, source })?;
         if magic != MAGIC {
             return Err(RestoreError::Magic(magic));
         }
-        let mut restorer = Restorer { head: Head::new(HeadOptions::default()), exemplars: Vec::new() };
+        let mut restorer = Restorer { head: Head::new(HeadOptions::default(), seed), exemplars: Vec::new() };
         let mut buf = Vec::new();
         for section in 0.. {
             let tag = read_section(from, section, &mut buf)?;
@@ -186,7 +187,7 @@ impl Restorer {
             }
             t if t == Tag::Exemplars as u8 => self.exemplar_section(data)?,
             t if t == Tag::Metadata as u8 => self.metadata_section(data)?,
-            t if t == Tag::End as u8 => self.finish(),
+            t if t == Tag::End as u8 => self.finish()?,
             _ => return Err(Fault::Malformed("its tag is unknown")),
         }
         if data.is_empty() { Ok(tag == Tag::End as u8) } else { Err(Fault::Malformed("it has bytes left over")) }
@@ -288,9 +289,14 @@ impl Restorer {
         Ok(())
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Result<(), Fault> {
         for (tenant, entry) in self.exemplars.drain(..) {
             self.head.tenants[tenant].exemplars.push(entry, usize::MAX);
+        }
+        if self.head.windows_are_sound() {
+            Ok(())
+        } else {
+            Err(Fault::Malformed("its windows do not list what its series hold"))
         }
     }
 }

@@ -53,7 +53,7 @@ fn read(series: HeadSeries) -> Columns {
 fn restored(head: &Head) -> Head {
     let mut bytes = Vec::new();
     head.snapshot().write(&mut bytes).unwrap();
-    let back = Head::restore(&mut &bytes[..]).unwrap();
+    let back = Head::restore(&mut &bytes[..], 0).unwrap();
     back.check_invariants();
     let mut again = Vec::new();
     back.snapshot().write(&mut again).unwrap();
@@ -163,7 +163,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
     fn behaves_like_a_map_through_closes_flushes_and_restores(ops in prop::collection::vec(op(), 1..250)) {
-        let mut head = Head::new(HeadOptions::default());
+        let mut head = Head::new(HeadOptions::default(), 0);
         let mut model = Model::default();
         let mut now = 1_700_000_000_000i64;
         for op in ops {
@@ -225,7 +225,7 @@ proptest! {
         sets in prop::collection::btree_set((0u8..5, 0u8..3, 0u8..12), 1..60),
         picked in prop::collection::vec((0usize..4, 0usize..4, 0usize..8), 0..4),
     ) {
-        let mut head = Head::new(HeadOptions::default());
+        let mut head = Head::new(HeadOptions::default(), 0);
         let mut all = Vec::new();
         for (a, b, c) in sets {
             let text = |n: u8| if n == 0 { String::new() } else { n.to_string() };
@@ -257,7 +257,7 @@ proptest! {
 
     #[test]
     fn damaged_snapshots_are_refused(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        let mut head = Head::new(HeadOptions::default());
+        let mut head = Head::new(HeadOptions::default(), 0);
         for n in 0..4 {
             let id = create(&mut head, &tenant(), &series_label(n));
             head.append_float(id, 1000 * n as i64, 1.5, 0, LIMIT);
@@ -265,15 +265,27 @@ proptest! {
         let mut bytes = Vec::new();
         head.snapshot().write(&mut bytes).unwrap();
         let at = at.index(bytes.len());
-        prop_assert!(Head::restore(&mut &bytes[..at]).is_err());
+        prop_assert!(Head::restore(&mut &bytes[..at], 0).is_err());
         bytes[at] ^= 1 << bit;
-        prop_assert!(Head::restore(&mut &bytes[..]).is_err());
+        prop_assert!(Head::restore(&mut &bytes[..], 0).is_err());
     }
 }
 
 #[test]
+fn a_snapshot_that_counts_other_samples_than_it_holds_is_refused() {
+    let mut head = Head::new(HeadOptions::default(), 0);
+    let id = create(&mut head, &tenant(), &series_label(1));
+    head.append_float(id, 1000, 1.0, 0, LIMIT);
+    head.windows.record(0, 1000, 1);
+    let mut bytes = Vec::new();
+    head.snapshot().write(&mut bytes).unwrap();
+    let error = Head::restore(&mut &bytes[..], 0).unwrap_err().to_string();
+    assert!(error.ends_with("its windows do not list what its series hold"), "{error}");
+}
+
+#[test]
 fn late_samples_of_a_closed_window_open_the_next_generation() {
-    let mut head = Head::new(HeadOptions::default());
+    let mut head = Head::new(HeadOptions::default(), 0);
     let id = create(&mut head, &tenant(), &series_label(1));
     assert_eq!(head.append_float(id, 1000, 1.0, 0, LIMIT), Verdict::Accepted);
     assert_eq!(head.close(0), Some(0));
@@ -290,7 +302,7 @@ fn late_samples_of_a_closed_window_open_the_next_generation() {
 
 #[test]
 fn retired_ids_are_never_used_again() {
-    let mut head = Head::new(HeadOptions::default());
+    let mut head = Head::new(HeadOptions::default(), 0);
     let ids: Vec<_> = (0..40).map(|n| create(&mut head, &tenant(), &series_label(n))).collect();
     for id in &ids {
         head.append_float(*id, 1000, 1.0, 0, LIMIT);
@@ -310,7 +322,7 @@ fn retired_ids_are_never_used_again() {
 
 #[test]
 fn rejects_samples_older_than_the_limit_and_out_of_any_range() {
-    let mut head = Head::new(HeadOptions::default());
+    let mut head = Head::new(HeadOptions::default(), 0);
     let (a, b) = (create(&mut head, &tenant(), &series_label(0)), create(&mut head, &tenant(), &series_label(1)));
     assert_eq!(head.append_float(a, 10 * LIMIT, 1.0, 0, LIMIT), Verdict::Accepted);
     assert_eq!(head.append_float(b, 9 * LIMIT, 1.0, 0, LIMIT), Verdict::Accepted);
@@ -322,7 +334,7 @@ fn rejects_samples_older_than_the_limit_and_out_of_any_range() {
 
 #[test]
 fn tenants_do_not_see_each_other() {
-    let mut head = Head::new(HeadOptions::default());
+    let mut head = Head::new(HeadOptions::default(), 0);
     let (x, y) = (TenantId::new("x").unwrap(), TenantId::new("y").unwrap());
     let l = series_label(0);
     let (a, b) = (create(&mut head, &x, &l), create(&mut head, &y, &l));
@@ -337,7 +349,7 @@ fn tenants_do_not_see_each_other() {
 
 #[test]
 fn exemplars_and_metadata_are_bounded_and_survive_restores() {
-    let mut head = Head::new(HeadOptions { exemplars: 2, metadata_metrics: 1 });
+    let mut head = Head::new(HeadOptions { exemplars: 2, metadata_metrics: 1 }, 0);
     let id = create(&mut head, &tenant(), &series_label(0));
     head.append_float(id, 1000, 1.0, 0, LIMIT);
     let row = |t: i64| ExemplarRow { t, v: 0.5, labels: labels(&[("trace_id", "abc")]) };

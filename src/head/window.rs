@@ -80,6 +80,16 @@ impl Windows {
         Self { list, hot: 0, next }
     }
 
+    /// Whether the list keeps the invariants above.
+    pub(super) fn is_ordered(&self) -> bool {
+        let place = |w: &WindowInfo| (w.start, w.generation);
+        let ascends = self.list.is_sorted_by(|a, b| place(a) < place(b));
+        // Of two generations of a window the older one is closed.
+        let closed = self.list.windows(2).all(|w| w[0].start != w[1].start || w[0].state == WindowState::Closed);
+        let numbered = |w: &WindowInfo| window_of(w.start).is_some_and(|n| self.next.get(&n) > Some(&w.generation));
+        ascends && closed && self.list.iter().all(numbered)
+    }
+
     /// Whether a sample of this window may be taken: its window is open, or there is room to open it.
     pub(super) fn admits(&self, number: i32) -> bool {
         self.list.len() < MAX_WINDOWS || {

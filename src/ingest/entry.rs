@@ -63,6 +63,12 @@ pub struct SectionBuilder {
 }
 
 impl SectionBuilder {
+    /// A section with room for the usual bytes of `floats` floats of known series.
+    pub fn for_floats(floats: usize) -> Self {
+        let room = |bytes_each| Vec::with_capacity(floats * bytes_each);
+        Self { refs: room(3), times: room(1), values: room(8), ..Self::default() }
+    }
+
     /// Names a series by its labels; the answer is how rows refer to it.
     pub fn new_series(&mut self, hash: u64, canonical: &str) -> SeriesRef {
         self.new_series.extend_from_slice(&hash.to_le_bytes());

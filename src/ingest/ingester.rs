@@ -90,8 +90,8 @@ impl Shard {
         by_labels: bool,
         outcome: &mut WriteOutcome,
     ) -> Result<Vec<u32>, IngestError> {
-        let mut section = SectionBuilder::default();
         let (mut kept, unknown) = self.resolve(request, rows, by_labels);
+        let mut section = SectionBuilder::for_floats(kept.len());
         let reserved = (!unknown.is_empty()).then(|| name_new(request, &unknown, &mut section, &mut kept, outcome));
         for (row, series) in &kept {
             let row = &request.batch.series[*row as usize];
@@ -121,11 +121,14 @@ impl Shard {
     fn resolve(&self, request: Request<'_>, rows: &[u32], by_labels: bool) -> (Vec<(u32, SeriesRef)>, Vec<u32>) {
         let (mut kept, mut unknown) = (Vec::with_capacity(rows.len()), Vec::new());
         let state = self.state.read();
-        for index in rows {
+        let Some(tenant) = state.head.tenant(request.tenant).filter(|_| !by_labels) else {
+            return (kept, rows.to_vec());
+        };
+        let keys = rows.iter().map(|index| {
             let row = &request.batch.series[*index as usize];
-            let known = (!by_labels)
-                .then(|| state.head.lookup(request.tenant, row.hash, request.batch.labels_of(row)))
-                .flatten();
+            (row.hash, request.batch.labels_of(row))
+        });
+        for (index, known) in rows.iter().zip(state.head.lookup_all(tenant, keys)) {
             match known {
                 Some(id) => kept.push((*index, SeriesRef::Known(id.0))),
                 None => unknown.push(*index),

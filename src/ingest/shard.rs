@@ -93,7 +93,8 @@ impl StateMachine for ShardMachine {
         from.take(u64::from(u32::from_le_bytes(len))).read_to_end(&mut ledger)?;
         let ledger = Ledger::decode(&ledger).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         let mut state = self.state.write();
-        state.head = Head::restore(from).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let seed = state.head.seed();
+        state.head = Head::restore(from, seed).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         state.ledger = ledger;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The buckets of a native histogram with their bounds.
 //!
 //! *Invariants:* buckets come in ascending order of value: negative side, zero bucket, positive side. Index `i` of an
-//! exponential schema `s` ends at `2^(i · 2^-s)`.
+//! exponential schema `s` ends at `2^(i · 2^-s)`; the bucket before the one for infinities ends at the largest float.
 //!
 //! *Not here:* interpolation and arithmetic (`promql`).
 //!
@@ -27,14 +27,25 @@ pub struct Bucket {
 /// Upper bound of the positive bucket with this index.
 pub fn exponential_bound(index: i32, schema: i32) -> f64 {
     if schema <= 0 {
-        let exponent = i64::from(index) << -schema;
-        return (exponent.clamp(-1100, 1100) as f64).exp2();
+        return power_of_two(i64::from(index) << -schema);
     }
     // The fraction's power first, then exact doublings: neighbouring schemas agree on the bounds they share.
     let steps = 1 << schema;
-    let fraction = f64::from(index.rem_euclid(steps)) / f64::from(steps);
-    let doublings = index.div_euclid(steps).clamp(-1100, 1100);
-    fraction.exp2() * f64::from(doublings).exp2()
+    let doublings = power_of_two(i64::from(index.div_euclid(steps)));
+    match index.rem_euclid(steps) {
+        0 => doublings,
+        part => (f64::from(part) / f64::from(steps)).exp2() * doublings,
+    }
+}
+
+/// `2^exponent`; of exponents beyond the range of floats the first is the largest float, so that finite observations
+/// have a finite bucket.
+fn power_of_two(exponent: i64) -> f64 {
+    match exponent {
+        1024 => f64::MAX,
+        -1022..=1023 => f64::from_bits(((exponent + 1023) as u64) << 52),
+        _ => (exponent.clamp(-1100, 1100) as f64).exp2(),
+    }
 }
 
 /// All buckets that the spans name, empty ones too, ascending.
@@ -44,21 +55,33 @@ pub fn buckets(h: &Histogram) -> Vec<Bucket> {
         out.extend(indexed(&h.positive_spans, &h.positive).map(|(i, count)| custom(h, i, count)));
         return out;
     }
-    let bound = |i: i32| exponential_bound(i, h.schema);
-    for (i, count) in indexed(&h.negative_spans, &h.negative) {
-        let (lower, upper) = (-bound(i), -bound(i - 1));
-        out.push(Bucket { lower, upper, lower_inclusive: true, upper_inclusive: false, count });
-    }
-    out.reverse();
+    out.extend(reversed(&h.negative_spans, &h.negative).map(|(i, count)| negative(h, i, count)));
     if h.zero_count != 0.0 {
-        let (upper, count) = (h.zero_threshold, h.zero_count);
-        out.push(Bucket { lower: -upper, upper, lower_inclusive: true, upper_inclusive: true, count });
+        out.push(zero(h));
     }
-    for (i, count) in indexed(&h.positive_spans, &h.positive) {
-        let (lower, upper) = (bound(i - 1), bound(i));
-        out.push(Bucket { lower, upper, lower_inclusive: false, upper_inclusive: true, count });
-    }
+    out.extend(indexed(&h.positive_spans, &h.positive).map(|(i, count)| positive(h, i, count)));
     out
+}
+
+/// The zero bucket.
+pub fn zero(h: &Histogram) -> Bucket {
+    let (upper, count) = (h.zero_threshold, h.zero_count);
+    Bucket { lower: -upper, upper, lower_inclusive: true, upper_inclusive: true, count }
+}
+
+/// The negative bucket with this index.
+pub fn negative(h: &Histogram, i: i32, count: f64) -> Bucket {
+    let (lower, upper) = (-exponential_bound(i, h.schema), -exponential_bound(i.saturating_sub(1), h.schema));
+    Bucket { lower, upper, lower_inclusive: true, upper_inclusive: false, count }
+}
+
+/// The positive bucket with this index, or the custom one.
+pub fn positive(h: &Histogram, i: i32, count: f64) -> Bucket {
+    if h.is_custom() {
+        return custom(h, i, count);
+    }
+    let (lower, upper) = (exponential_bound(i.saturating_sub(1), h.schema), exponential_bound(i, h.schema));
+    Bucket { lower, upper, lower_inclusive: false, upper_inclusive: true, count }
 }
 
 fn custom(h: &Histogram, i: i32, count: f64) -> Bucket {
@@ -68,8 +91,8 @@ fn custom(h: &Histogram, i: i32, count: f64) -> Bucket {
     Bucket { lower, upper, lower_inclusive: i == 0, upper_inclusive: true, count }
 }
 
-/// Bucket indexes and counts of one side.
-fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
+/// Bucket indexes and counts of one side, ascending.
+pub fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
     let mut next = 0i32;
     let indexes = spans.iter().flat_map(move |span| {
         let first = next.saturating_add(span.offset);
@@ -77,6 +100,17 @@ fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i3
         first..next
     });
     indexes.zip(counts.iter().copied())
+}
+
+/// Bucket indexes and counts of one side, descending; spans and counts must be of one length.
+pub fn reversed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
+    let mut next = spans.iter().fold(0i32, |at, s| at.saturating_add(s.offset).saturating_add_unsigned(s.length));
+    let indexes = spans.iter().rev().flat_map(move |span| {
+        let (first, last) = (next.saturating_sub_unsigned(span.length), next);
+        next = first.saturating_sub(span.offset);
+        (first..last).rev()
+    });
+    indexes.zip(counts.iter().rev().copied())
 }
 
 #[cfg(test)]
@@ -90,6 +124,9 @@ mod tests {
         assert_eq!(exponential_bound(4, 2), 2.0);
         assert_eq!(exponential_bound(1, 1), std::f64::consts::SQRT_2);
         assert_eq!(exponential_bound(-1, 1), std::f64::consts::SQRT_2 / 2.0);
+        assert_eq!([1023, 1024, 1025].map(|i| exponential_bound(i, 0)), [2f64.powi(1023), f64::MAX, f64::INFINITY]);
+        assert_eq!([2047, 2048, 2049].map(|i| exponential_bound(i, 1).is_finite()), [true, true, false]);
+        assert_eq!([-1074, -1075].map(|i| exponential_bound(i, 0)), [f64::from_bits(1), 0.0]);
     }
 
     #[test]
@@ -104,6 +141,8 @@ mod tests {
             negative: vec![4.0, 5.0],
             ..Histogram::default()
         };
+        let down: Vec<_> = reversed(&h.positive_spans, &h.positive).collect();
+        assert_eq!(down, [(2, 3.0), (0, 2.0)]);
         let got: Vec<_> = buckets(&h).iter().map(|b| (b.lower, b.upper, b.count)).collect();
         assert_eq!(got, [(-2.0, -1.0, 5.0), (-1.0, -0.5, 4.0), (-0.001, 0.001, 1.0), (0.5, 1.0, 2.0), (2.0, 4.0, 3.0)]);
     }

@@ -17,6 +17,7 @@ use super::job::{Done, Interrupted};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
 use super::slow::SlowLog;
+use crate::config::{Feature, Features};
 use crate::env::Clock;
 use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
@@ -40,6 +41,8 @@ pub struct QueryOptions {
     pub concurrency: usize,
     /// What one query may hold.
     pub limits: Limits,
+    /// Parts of the language that are switched on.
+    pub features: Features,
     /// What all queries may hold, bytes.
     pub total_bytes: u64,
     /// From how long on a query is logged; zero logs none.
@@ -153,7 +156,12 @@ impl Queries {
 
     /// Which parts of the language are on.
     pub fn parse_options(&self) -> ParseOptions {
-        ParseOptions::default()
+        let on = |feature| self.options.features.has(feature);
+        ParseOptions {
+            experimental_functions: on(Feature::ExperimentalFunctions),
+            extended_range_selectors: on(Feature::ExtendedRangeSelectors),
+            fill_modifiers: on(Feature::FillModifiers),
+        }
     }
 
     /// Answers a query.
@@ -161,9 +169,13 @@ impl Queries {
         let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
         let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
         let ast = self.checked(&text, times).inspect_err(|_| self.metrics.refused(kind))?;
+        let on = |feature| self.options.features.has(feature);
         let engine = Engine::new(EngineOptions {
             lookback: lookback_ms.unwrap_or(self.options.lookback_ms),
             limits: self.options.limits,
+            delayed_name_removal: on(Feature::DelayedNameRemoval),
+            use_start_timestamps: on(Feature::UseStartTimestamps),
+            type_and_unit_labels: on(Feature::TypeAndUnitLabels),
             count_samples,
             ..EngineOptions::default()
         });

@@ -18,6 +18,7 @@ use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::QueryBudget;
 use super::merge::{IN_HEAD, Piece, merge};
+use crate::block::PackedSeries;
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
 use crate::ingest::ingester::Shard;
@@ -100,29 +101,23 @@ impl Leaf {
     ) -> Result<(), Error> {
         let reads = blocks.into_iter().map(|block| async move {
             let reader = self.blocks.open(&block).await?;
-            let found = reader.select(&request.matchers, request.range).await.map_err(storage)?;
-            let bytes = found.iter().map(|s| s.samples.heap_bytes() + s.labels.heap_bytes()).sum::<usize>();
-            budget.charge(bytes as u64)?;
+            let found = reader.select_packed(&request.matchers, request.range).await.map_err(storage)?;
+            let shared = found.first().map_or(0, PackedSeries::shared_bytes);
+            let bytes = found.iter().map(|s| size_of::<PackedSeries>() + s.labels.heap_bytes()).sum::<usize>();
+            budget.charge((shared + bytes) as u64)?;
             Ok::<_, Error>((block, found))
         });
         let read: Vec<_> = stream::iter(reads).buffered(BLOCKS_IN_FLIGHT).try_collect().await?;
         let mut places: HashMap<Labels, usize> =
             series.iter().enumerate().map(|(i, (labels, _))| (labels.clone(), i)).collect();
         for (block, found) in read {
+            let rank = (block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence);
             for one in found {
-                let (Some(first), Some(last)) = (one.samples.timestamps.first(), one.samples.timestamps.last()) else {
-                    continue;
-                };
-                let range = TimeRange::new(*first, *last);
-                let piece = Piece {
-                    rank: (block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence),
-                    range,
-                    cursor: Box::new(Whole(Some(one.samples))),
-                };
                 let place = *places.entry(one.labels.clone()).or_insert_with(|| {
-                    series.push((one.labels, Vec::new()));
+                    series.push((one.labels.clone(), Vec::new()));
                     series.len() - 1
                 });
+                let piece = Piece { rank, range: one.span, cursor: Box::new(Whole(Some(one))) };
                 series[place].1.push(piece);
             }
         }
@@ -219,15 +214,15 @@ impl SampleCursor for Fallible {
     }
 }
 
-/// Samples that are decoded already.
-struct Whole(Option<Columns>);
+/// Samples of a block, decoded all at once when they are asked for.
+struct Whole(Option<PackedSeries>);
 
 impl SampleCursor for Whole {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
         match self.0.take() {
-            Some(samples) => {
-                *out = samples;
-                Ok(true)
+            Some(packed) => {
+                *out = packed.samples().map_err(storage)?;
+                Ok(!out.is_empty())
             }
             None => {
                 out.clear();

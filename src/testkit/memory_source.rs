@@ -76,6 +76,11 @@ impl MemorySource {
         self.series.insert(labels, Arc::new(samples));
     }
 
+    /// All series with their samples, sorted by labels.
+    pub fn iter(&self) -> impl Iterator<Item = (&Labels, &Columns)> {
+        self.series.iter().map(|(labels, samples)| (labels, &**samples))
+    }
+
     /// Number of series.
     pub fn len(&self) -> usize {
         self.series.len()

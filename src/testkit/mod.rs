@@ -1,6 +1,7 @@
-//! What tests share: builders, an in-memory source, the PromQL script runner.
+//! What tests share: builders, an in-memory source, the PromQL script runner, the reference evaluator.
 
 pub mod memory_source;
+pub mod reference;
 pub mod script;
 
 use std::path::PathBuf;

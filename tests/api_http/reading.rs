@@ -16,8 +16,13 @@ struct Data {
 impl Data {
     /// Four series: `up{job="a|b"}` at t and t+10 s, `odd` with a name of its own in UTF-8, `big` beyond plain decimals.
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same with settings.
+    async fn with(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let node = Served::start(dir.path()).await;
+        let node = Served::start_with(dir.path(), settings, &[]).await;
         let t = super::now_ms() / 10_000 * 10_000 - 600_000;
         let up = |job: &str, value: f64| {
             series(&[("__name__", "up"), ("job", job)], &[(t, value), (t + 10_000, value + 1.0)])
@@ -290,7 +295,7 @@ async fn a_query_tells_what_it_cost_when_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn samples_are_counted_on_each_step_as_prometheus_counts_them() {
-    let data = Data::new().await;
+    let data = Data::with(&[("query.features", "promql-per-step-stats")]).await;
     // Query, steps from 0, 10, …; samples used on each step; those no step before had used.
     let rows: [(&str, &[u64], &[u64]); 7] = [
         ("sum(up)", &[2, 2, 2], &[2, 2, 2]),

@@ -32,7 +32,7 @@ pub const TRUNCATED: &str = "results truncated due to limit";
 
 /// `GET|POST /api/v1/query`.
 pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let (limit, wanted) = (params.limit()?, StatsWanted::of(&params));
+    let (limit, wanted) = (params.limit()?, StatsWanted::of(&params, app.queries.options().features));
     let t = params.time("time")?.unwrap_or_else(|| app.queries.now_ms());
     let request = QueryRequest {
         tenant,
@@ -47,7 +47,7 @@ pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Par
 
 /// `GET|POST /api/v1/query_range`.
 pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let (limit, wanted) = (params.limit()?, StatsWanted::of(&params));
+    let (limit, wanted) = (params.limit()?, StatsWanted::of(&params, app.queries.options().features));
     let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));

@@ -1,13 +1,14 @@
 //! What a query cost, as `stats=…` answers it.
 //!
 //! *Invariants:* names and figures under `timings` and `samples` are those of Prometheus; what only we know stands under
-//! `storage`. Figures per step are given for `stats=all` alone.
+//! `storage`. Figures per step are given for `stats=all` alone, and only where `promql-per-step-stats` is on.
 //!
 //! *Not here:* counting (`promql::exec::counts`, `query::job`).
 
 use serde_json::{Value, json};
 
 use super::params::Params;
+use crate::config::{Feature, Features};
 use crate::model::StepGrid;
 use crate::promql::exec::result::QueryStats;
 use crate::query::Active;
@@ -26,12 +27,12 @@ pub enum StatsWanted {
 }
 
 impl StatsWanted {
-    /// What a request asks for.
-    pub fn of(params: &Params) -> Self {
+    /// What a request asks for, and gets with these features.
+    pub fn of(params: &Params, features: Features) -> Self {
         match params.get("stats") {
             None => Self::None,
-            Some("true") => Self::Total,
-            Some("all") => Self::All,
+            Some("all") if features.has(Feature::PerStepStats) => Self::All,
+            Some("true" | "all") => Self::Total,
             Some(_) => Self::Unknown,
         }
     }

@@ -15,6 +15,7 @@ use super::App;
 use super::params::Params;
 use super::reply::{ApiError, ErrorType, enveloped, success};
 use super::tenant::Tenant;
+use crate::config::Feature;
 use crate::promql::signature::FUNCTIONS;
 use crate::query::statistics::Ranked;
 use crate::query::{Done, Job, QueryKind};
@@ -83,6 +84,7 @@ pub async fn walreplay() -> Response {
 /// `GET /api/v1/features`.
 pub async fn features(State(app): State<App>) -> Response {
     let options = app.queries.parse_options();
+    let on = |feature| app.queries.options().features.has(feature);
     let functions: BTreeMap<&str, bool> =
         FUNCTIONS.iter().map(|f| (f.name, !f.experimental || options.experimental_functions)).collect();
     let all = |names: &[&'static str]| names.iter().map(|name| (*name, true)).collect::<BTreeMap<_, _>>();
@@ -97,6 +99,7 @@ pub async fn features(State(app): State<App>) -> Response {
             "at_modifier": true,
             "bool": true,
             "by": true,
+            "delayed_name_removal": on(Feature::DelayedNameRemoval),
             "duration_expr": true,
             "fill": options.fill_modifiers,
             "group_left": true,
@@ -106,8 +109,10 @@ pub async fn features(State(app): State<App>) -> Response {
             "offset": true,
             "on": true,
             "per_query_lookback_delta": true,
-            "per_step_stats": true,
+            "per_step_stats": on(Feature::PerStepStats),
             "subqueries": true,
+            "type_and_unit_labels": on(Feature::TypeAndUnitLabels),
+            "use_start_timestamps": on(Feature::UseStartTimestamps),
             "without": true,
         },
         "promql_functions": functions,

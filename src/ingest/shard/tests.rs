@@ -12,7 +12,7 @@ const HOUR: i64 = 3_600_000;
 const TENANT: &str = "team-a";
 
 fn machine() -> (ShardMachine, SharedShard) {
-    let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default()))));
+    let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), 0))));
     (ShardMachine::new(Arc::clone(&state)), state)
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::column::{Column, Series};
-use super::error::Error;
+use super::histogram_cell::HistogramCell;
 use super::labels::{KeyIndex, KeyLabels};
 use crate::model::Labels;
 use crate::promql::annotations::Annotations;
@@ -37,8 +37,8 @@ struct Group {
     labels: Labels,
     dropped: bool,
     cells: Cells,
-    /// Steps on which the group has histograms.
-    histograms: Vec<bool>,
+    /// Sums or means of native histograms; empty until the first one comes.
+    histograms: Vec<Option<Box<HistogramCell>>>,
 }
 
 /// What is kept for each step; [`ABSENT`] in the first column where there was no sample yet.
@@ -59,7 +59,7 @@ impl Aggregation {
     }
 
     /// Takes one series; `nameless` when its name is to be taken for absent.
-    pub fn push(&mut self, series: &Series, nameless: bool, notes: &mut Annotations) -> Result<(), Error> {
+    pub fn push(&mut self, series: &Series, nameless: bool, notes: &mut Annotations) {
         self.keys.write(&mut self.buf, &series.labels, nameless);
         let (n, new) = self.index.number(&self.buf);
         if new {
@@ -70,31 +70,31 @@ impl Aggregation {
         group.dropped |= series.dropped;
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
-            group.push_histograms(self.op, &series.column, self.span, notes);
+            let metric = if nameless { "" } else { series.labels.metric() };
+            group.push_histograms(self.op, &series.column, (self.span, metric), notes);
         }
-        Ok(())
     }
 
     /// The groups in order of their first series.
-    pub fn finish(self, notes: &mut Annotations) -> Result<Vec<Series>, Error> {
+    pub fn finish(self, notes: &mut Annotations) -> Vec<Series> {
         let (op, span) = (self.op, self.span);
         let mut out = Vec::with_capacity(self.groups.len());
         for mut group in self.groups {
             let mut column = Column { values: group.cells.finish(op == AggregateOp::Stddev), histograms: Vec::new() };
-            if matches!(op, AggregateOp::Sum | AggregateOp::Avg) {
-                for step in (0..group.histograms.len()).filter(|s| group.histograms[*s]) {
-                    if is_absent(column.values[step]) {
-                        return Err(Error::HistogramUnsupported("sum and avg"));
-                    }
+            for (step, cell) in group.histograms.into_iter().enumerate() {
+                let Some(cell) = cell else { continue };
+                if !is_absent(column.values[step]) {
                     notes.warning(span, "encountered a mix of histograms and floats for aggregation");
                     column.values[step] = ABSENT;
+                } else if let Some(h) = cell.finish(span, notes) {
+                    column.histograms.push((step as u32, Arc::new(h)));
                 }
             }
             if !column.is_empty() {
                 out.push(Series { labels: std::mem::take(&mut group.labels), dropped: group.dropped, column });
             }
         }
-        Ok(out)
+        out
     }
 }
 
@@ -114,7 +114,13 @@ impl Group {
         Self { labels, dropped: false, cells, histograms: Vec::new() }
     }
 
-    fn push_histograms(&mut self, op: AggregateOp, column: &Column, span: Span, notes: &mut Annotations) {
+    fn push_histograms(
+        &mut self,
+        op: AggregateOp,
+        column: &Column,
+        (span, metric): (Span, &str),
+        notes: &mut Annotations,
+    ) {
         match (&mut self.cells, op) {
             (Cells::Count(count), _) => {
                 for (step, _) in &column.histograms {
@@ -124,8 +130,13 @@ impl Group {
             }
             (Cells::Group(group), _) => column.histograms.iter().for_each(|(step, _)| group[*step as usize] = 1.0),
             (_, AggregateOp::Sum | AggregateOp::Avg) => {
-                self.histograms.resize(column.values.len(), false);
-                column.histograms.iter().for_each(|(step, _)| self.histograms[*step as usize] = true);
+                self.histograms.resize_with(column.values.len(), || None);
+                for (step, h) in &column.histograms {
+                    match &mut self.histograms[*step as usize] {
+                        Some(cell) => cell.push(h, (span, metric), notes),
+                        slot => *slot = Some(Box::new(HistogramCell::new(op == AggregateOp::Avg, h))),
+                    }
+                }
             }
             _ => notes.info(span, format!("ignored histogram in {op} aggregation")),
         }

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use super::column::{Column, Sample, ScalarColumn};
-use super::error::Error;
-use crate::model::Histogram;
+use super::histogram_notes as wording;
+use crate::model::{Histogram, ResetHint};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::math::{arithmetic, compare};
 use crate::promql::functions::window::{ABSENT, is_absent};
-use crate::promql::histogram::{divided, scaled};
+use crate::promql::histogram::{Combined, Keep, add, compacted, divided, same, scaled, sub, trimmed};
 use crate::promql::operator::BinaryOp;
 use crate::promql::position::Span;
 
@@ -35,27 +35,26 @@ pub struct Elements {
 
 impl Elements {
     /// What the operator makes of a pair: `None` where the types do not fit or a comparison filters it out.
-    pub fn pair(&self, lhs: &Sample, rhs: &Sample, notes: &mut Annotations) -> Result<Option<Sample>, Error> {
+    pub fn pair(&self, lhs: &Sample, rhs: &Sample, notes: &mut Annotations) -> Option<Sample> {
         use Sample::{Float as F, Histogram as H};
-        let histogram = |h: Histogram| Ok(Some(H(Arc::new(h))));
+        let histogram = |h: Histogram| Some(H(Arc::new(compacted(h))));
         match (lhs, rhs) {
             (F(a), F(b)) if !matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
                 let v = self.floats(*a, *b);
-                return Ok((!is_absent(v)).then_some(F(v)));
+                return (!is_absent(v)).then_some(F(v));
             }
             (F(a), H(b)) if self.op == BinaryOp::Mul => return histogram(scaled(b, *a)),
             (H(a), F(b)) if self.op == BinaryOp::Mul => return histogram(scaled(a, *b)),
             (H(a), F(b)) if self.op == BinaryOp::Div => return histogram(divided(a, *b)),
-            (H(_), F(_)) if matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
-                return Err(Error::HistogramUnsupported("trimming"));
-            }
+            (H(a), F(b)) if self.op == BinaryOp::TrimUpper => return histogram(trimmed(a, *b, Keep::Below)),
+            (H(a), F(b)) if self.op == BinaryOp::TrimLower => return histogram(trimmed(a, *b, Keep::Above)),
             (H(a), H(b)) if matches!(self.op, BinaryOp::Eq | BinaryOp::Ne) => {
-                let keep = (a == b) == (self.op == BinaryOp::Eq);
+                let keep = same(a, b) == (self.op == BinaryOp::Eq);
                 let bool_value = F(f64::from(keep));
-                return Ok(if self.return_bool { Some(bool_value) } else { keep.then(|| lhs.clone()) });
+                return if self.return_bool { Some(bool_value) } else { keep.then(|| lhs.clone()) };
             }
-            (H(_), H(_)) if matches!(self.op, BinaryOp::Add | BinaryOp::Sub) => {
-                return Err(Error::HistogramUnsupported("addition and subtraction"));
+            (H(a), H(b)) if matches!(self.op, BinaryOp::Add | BinaryOp::Sub) => {
+                return self.histograms(a, b, notes).map(|h| H(Arc::new(h)));
             }
             _ => {}
         }
@@ -63,7 +62,28 @@ impl Elements {
         let (op, left, right) = (self.op, word(lhs), word(rhs));
         let text = format!("incompatible sample types encountered for binary operator \"{op}\": {left} {op} {right}");
         notes.info(self.span, text);
-        Ok(None)
+        None
+    }
+
+    /// The sum or difference of two histograms; `None` where their buckets do not fit.
+    fn histograms(&self, a: &Histogram, b: &Histogram, notes: &mut Annotations) -> Option<Histogram> {
+        let subtract = self.op == BinaryOp::Sub;
+        let (operation, combined) = if subtract { ("subtraction", sub(a, b)) } else { ("addition", add(a, b)) };
+        let Ok(Combined { mut histogram, hints_clash, bounds_reconciled }) = combined else {
+            let text = format!("incompatible bucket layout encountered for binary operator {}", self.op);
+            notes.warning(self.span, text);
+            return None;
+        };
+        if hints_clash {
+            notes.warning(self.span, wording::conflicting_resets(operation));
+        }
+        if bounds_reconciled {
+            notes.info(self.span, wording::reconciled_bounds(operation));
+        }
+        if subtract {
+            histogram.reset_hint = ResetHint::Gauge;
+        }
+        Some(histogram)
     }
 
     /// The outcome for two floats; [`ABSENT`] where a comparison filters the pair out.
@@ -83,17 +103,17 @@ impl Elements {
     }
 
     /// Two columns step by step: `out` gets a sample where both have one (and a comparison keeps it).
-    pub fn columns(&self, lhs: &Column, rhs: &Column, out: &mut Column, notes: &mut Annotations) -> Result<(), Error> {
+    pub fn columns(&self, lhs: &Column, rhs: &Column, out: &mut Column, notes: &mut Annotations) {
         let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
         if !lhs.histograms.is_empty() || !rhs.histograms.is_empty() || trims {
             for step in 0..lhs.values.len() {
                 if let (Some(l), Some(r)) = (lhs.sample(step), rhs.sample(step))
-                    && let Some(sample) = self.pair(&l, &r, notes)?
+                    && let Some(sample) = self.pair(&l, &r, notes)
                 {
                     out.put(step, sample);
                 }
             }
-            return Ok(());
+            return;
         }
         let (a, b, out) = (&lhs.values, &rhs.values, &mut out.values);
         match self.op {
@@ -103,17 +123,10 @@ impl Elements {
             BinaryOp::Div => zip(a, b, out, |a, b| a / b),
             _ => zip(a, b, out, |a, b| self.floats(a, b)),
         }
-        Ok(())
     }
 
     /// A column and a scalar; a comparison keeps the column's samples, whichever side they are on.
-    pub fn with_scalar(
-        &self,
-        column: &mut Column,
-        scalar: &ScalarColumn,
-        scalar_left: bool,
-        notes: &mut Annotations,
-    ) -> Result<(), Error> {
+    pub fn with_scalar(&self, column: &mut Column, scalar: &ScalarColumn, scalar_left: bool, notes: &mut Annotations) {
         let trims = matches!(self.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
         if !column.histograms.is_empty() || trims {
             return self.samples_with_scalar(column, scalar, scalar_left, notes);
@@ -132,7 +145,6 @@ impl Elements {
             (_, false) => each(values, scalar, |v, s| self.floats(v, s)),
             (_, true) => each(values, scalar, |v, s| self.floats(s, v)),
         }
-        Ok(())
     }
 
     fn samples_with_scalar(
@@ -141,7 +153,7 @@ impl Elements {
         scalar: &ScalarColumn,
         scalar_left: bool,
         notes: &mut Annotations,
-    ) -> Result<(), Error> {
+    ) {
         let filter = self.op.is_comparison() && !self.return_bool;
         let steps = column.values.len();
         let before = std::mem::replace(column, Column::absent(steps));
@@ -149,11 +161,10 @@ impl Elements {
             let Some(sample) = before.sample(step) else { continue };
             let s = Sample::Float(scalar.at(step));
             let (l, r) = if scalar_left { (&s, &sample) } else { (&sample, &s) };
-            if let Some(found) = self.pair(l, r, notes)? {
+            if let Some(found) = self.pair(l, r, notes) {
                 column.put(step, if filter { sample } else { found });
             }
         }
-        Ok(())
     }
 }
 

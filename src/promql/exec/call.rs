@@ -4,7 +4,7 @@
 //!
 //! *Not here:* functions of single series (`stage`, `range`), `info` (`info`).
 
-use super::classic::Histograms;
+use super::classic::{Histograms, with_metric};
 use super::column::{Column, ScalarColumn, Series, Value, Vector};
 use super::error::Error;
 use super::labels::{drop_reserved, merge_equal};
@@ -15,6 +15,7 @@ use crate::promql::annotations::Annotations;
 use crate::promql::functions::quantile::nan_first;
 use crate::promql::functions::window::{ABSENT, is_absent};
 use crate::promql::functions::{label, math, time};
+use crate::promql::histogram::{NanObservations, fraction, quantile};
 use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 
@@ -164,11 +165,12 @@ impl Call {
 
     fn histograms(&mut self, i: usize, notes: &mut Annotations) -> Result<Histograms, Error> {
         let vector = self.vector(i)?;
-        let histograms = Histograms::of(vector.series, self.spans[i], notes);
-        if !histograms.native.is_empty() && histograms.classic.is_empty() {
-            return Err(Error::HistogramUnsupported("histogram functions"));
-        }
-        Ok(histograms)
+        Ok(Histograms::of(vector.series, self.spans[i], notes))
+    }
+
+    /// The metric name as annotations show it.
+    fn metric<'a>(&self, labels: &'a Labels) -> &'a str {
+        if self.removal == NameRemoval::Delayed { labels.metric() } else { "" }
     }
 
     fn check_quantiles(&self, q: &ScalarColumn, i: usize, notes: &mut Annotations) {
@@ -192,10 +194,25 @@ impl Call {
     fn quantiles(&self, of: &Histograms, q: &ScalarColumn, span: Span, notes: &mut Annotations) -> Vec<Series> {
         let mut out = Vec::new();
         for classic in &of.classic {
-            let metric = if self.removal == NameRemoval::Delayed { classic.labels.metric() } else { "" };
+            let metric = self.metric(&classic.labels);
             let at = |step: usize| self.grid.at(step);
             let column = of.quantile(classic, |step| q.at(step), at, (span, metric), notes);
             out.push(Series { labels: classic.labels.clone(), dropped: true, column });
+        }
+        for native in &of.native {
+            let labels = of.labels(native);
+            let (mut nan, mut skewed) = (false, false);
+            let column = of.map_native(native, |step, h| {
+                let (value, why) = quantile(q.at(step), h);
+                nan |= why == Some(NanObservations::Result);
+                skewed |= why == Some(NanObservations::Skew);
+                value
+            });
+            let text = "input to histogram_quantile has NaN observations, result is";
+            for (_, result) in [(nan, "NaN"), (skewed, "skewed higher")].iter().filter(|(found, _)| *found) {
+                notes.info(span, with_metric(format!("{text} {result}"), self.metric(labels)));
+            }
+            out.push(Series { labels: labels.clone(), dropped: true, column });
         }
         out
     }
@@ -242,6 +259,19 @@ impl Call {
             let bounds = |step: usize| (lower.at(step), upper.at(step));
             let column = histograms.fraction(classic, bounds, self.spans[2], notes);
             out.push(Series { labels: classic.labels.clone(), dropped: true, column });
+        }
+        for native in &histograms.native {
+            let (labels, mut nan) = (histograms.labels(native), false);
+            let column = histograms.map_native(native, |step, h| {
+                let (value, has_nan) = fraction(lower.at(step), upper.at(step), h);
+                nan |= has_nan;
+                value
+            });
+            if nan {
+                let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
+                notes.info(self.spans[2], with_metric(text.to_owned(), self.metric(labels)));
+            }
+            out.push(Series { labels: labels.clone(), dropped: true, column });
         }
         self.finish(out)
     }

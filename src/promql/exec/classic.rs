@@ -1,12 +1,14 @@
-//! Classic histograms: bucket series put together for `histogram_quantile`, `histogram_fraction`, `histogram_quantiles`.
+//! The histograms of a vector, for `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`: native ones, and
+//! classic ones put together from bucket series.
 //!
-//! *Invariants:* buckets belong together when their labels without `le` are equal.
+//! *Invariants:* buckets belong together when their labels without `le` are equal. Where a classic and a native histogram
+//! have the same labels, both are ignored on the steps on which both are there.
 //!
-//! *Not here:* the quantile of a list of buckets (`functions::quantile`).
+//! *Not here:* quantiles of a list of buckets (`functions::quantile`) and of a native histogram (`promql::histogram`).
 
 use super::column::{Column, Series};
 use super::labels::KeyIndex;
-use crate::model::Labels;
+use crate::model::{Histogram, Labels};
 use crate::promql::annotations::{Annotations, ForcedMonotonicity};
 use crate::promql::functions::quantile::{Bucket, Repair, bucket_fraction, bucket_quantile};
 use crate::promql::functions::window::{ABSENT, is_absent};
@@ -19,9 +21,16 @@ const BUCKET_LABEL: &str = "le";
 pub struct Classic {
     /// Labels without `le`.
     pub labels: Labels,
-    /// Whether the name is to go.
-    pub dropped: bool,
     members: Vec<(f64, usize)>,
+    /// The series with native histograms of the same labels.
+    twin: Option<usize>,
+}
+
+/// The native histograms of a series.
+pub struct Native {
+    series: usize,
+    /// The classic histogram of the same labels.
+    twin: Option<usize>,
 }
 
 /// The classic histograms of a vector, and its native ones.
@@ -29,8 +38,8 @@ pub struct Histograms {
     series: Vec<Series>,
     /// Classic histograms in order of their first bucket.
     pub classic: Vec<Classic>,
-    /// Indexes of series with native histograms.
-    pub native: Vec<usize>,
+    /// Native histograms in order of their series.
+    pub native: Vec<Native>,
 }
 
 impl Histograms {
@@ -42,7 +51,7 @@ impl Histograms {
         let mut native = Vec::new();
         for (i, s) in series.iter().enumerate() {
             if !s.column.histograms.is_empty() {
-                native.push(i);
+                native.push(Native { series: i, twin: None });
             }
             if s.column.values.iter().all(|v| is_absent(*v)) {
                 continue;
@@ -57,16 +66,40 @@ impl Histograms {
             let (n, new) = index.number(&buf);
             if new {
                 let labels = Labels::from_canonical(&buf).unwrap_or_default();
-                classic.push(Classic { labels, dropped: true, members: Vec::new() });
+                classic.push(Classic { labels, members: Vec::new(), twin: None });
             }
             classic[n].members.push((upper, i));
+        }
+        for native in &mut native {
+            native.twin = index.find(series[native.series].labels.canonical());
+            if let Some(twin) = native.twin {
+                classic[twin].twin = Some(native.series);
+            }
         }
         Self { series, classic, native }
     }
 
-    /// A series of the vector.
-    pub fn series(&self, i: usize) -> &Series {
-        &self.series[i]
+    /// The labels of a series with native histograms.
+    pub fn labels(&self, native: &Native) -> &Labels {
+        &self.series[native.series].labels
+    }
+
+    /// A function of each native histogram, on its step.
+    pub fn map_native(&self, native: &Native, mut f: impl FnMut(usize, &Histogram) -> f64) -> Column {
+        let column = &self.series[native.series].column;
+        let mut out = Column::absent(column.values.len());
+        for (step, h) in &column.histograms {
+            let step = *step as usize;
+            // The annotation about both being there comes from the classic one.
+            if !native.twin.is_some_and(|twin| self.is_there(&self.classic[twin], step)) {
+                out.values[step] = f(step, h);
+            }
+        }
+        out
+    }
+
+    fn is_there(&self, classic: &Classic, step: usize) -> bool {
+        classic.members.iter().any(|(_, i)| !is_absent(self.series[*i].column.values[step]))
     }
 
     /// The buckets of a classic histogram on one step; empty where a native histogram of the same name is there too.
@@ -78,11 +111,8 @@ impl Histograms {
                 out.push(Bucket { upper: *upper, count });
             }
         }
-        let clash = |i: &&usize| {
-            let s = &self.series[**i];
-            s.labels == classic.labels && s.column.histogram(step).is_some()
-        };
-        if !out.is_empty() && self.native.iter().find(clash).is_some() {
+        let twin = classic.twin.and_then(|i| self.series[i].column.histogram(step));
+        if !out.is_empty() && twin.is_some() {
             let text = "vector contains a mix of classic and native histograms".to_owned();
             notes.warning(span, with_metric(text, classic.labels.metric()));
             out.clear();

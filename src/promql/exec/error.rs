@@ -31,9 +31,6 @@ pub enum Error {
     /// The query took too long.
     #[error("query timed out in expression evaluation")]
     TimedOut,
-    /// An operation on native histograms that is not there yet.
-    #[error("native histograms are not supported by {0} yet")]
-    HistogramUnsupported(&'static str),
     /// Storage failed.
     #[error("expanding series: {0}")]
     Storage(#[source] error::Error),
@@ -54,7 +51,7 @@ impl Error {
 impl HasKind for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Query(_) | Self::HistogramUnsupported(_) | Self::Duration(_) => Kind::Invalid,
+            Self::Query(_) | Self::Duration(_) => Kind::Invalid,
             Self::TooManySamples | Self::TooManyBytes { .. } => Kind::Limited,
             Self::Cancelled => Kind::Cancelled,
             Self::TimedOut => Kind::Unavailable,

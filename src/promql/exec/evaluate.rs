@@ -14,7 +14,6 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::info::info;
 use super::join::Join;
-use super::labels::{has_equal, merge_equal};
 use super::range::{self, RangeFunction};
 use super::reader::{RangeSamples, read_all};
 use super::result::RangeSeries;
@@ -24,8 +23,9 @@ use super::stage::Stage;
 use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
-use crate::promql::functions::window::{ABSENT, is_absent};
+use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
+use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
 use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
@@ -248,9 +248,8 @@ impl<'a> Evaluation<'a> {
                     F::HistogramCount => Stage::Histogram(|h| h.count),
                     F::HistogramSum => Stage::Histogram(|h| h.sum),
                     F::HistogramAvg => Stage::Histogram(|h| h.sum / h.count),
-                    F::HistogramStddev | F::HistogramStdvar => {
-                        return Err(Error::HistogramUnsupported("histogram_stddev and histogram_stdvar"));
-                    }
+                    F::HistogramStddev => Stage::Histogram(|h| variance(h).sqrt()),
+                    F::HistogramStdvar => Stage::Histogram(variance),
                     name => match math::unary(*name).or_else(|| time::calendar(*name)) {
                         Some(f) => Stage::Math(f),
                         None => return Err(Error::query(format!("BUG: {name:?} is no function of one sample"))),
@@ -264,25 +263,17 @@ impl<'a> Evaluation<'a> {
     /// All series of a node that is computed series by series.
     fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
         let mut pipeline = self.pipeline(id)?;
-        let collides = self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide();
-        let (mut out, mut held) = (Vec::new(), (0, 0));
-        loop {
-            let mut series = Series::default();
-            if !pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
-                break;
-            }
-            let (samples, bytes) = (samples(&series.column), series.column.bytes());
-            self.budget.hold(samples, bytes)?;
-            held = (held.0 + samples, held.1 + bytes);
-            out.push(series);
+        if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
+            return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
+        }
+        let (mut out, mut series) = (Vec::new(), Series::default());
+        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+            self.budget.hold(series.column.samples(), series.column.bytes())?;
+            out.push(std::mem::take(&mut series));
         }
         // Counted again as the value of the node.
-        self.budget.release(held.0, held.1);
-        if collides {
-            if pipeline.is_range_call() && has_equal(&out) {
-                return Err(Error::same_labels());
-            }
-            out = merge_equal(out)?;
+        for s in &out {
+            self.budget.release(s.column.samples(), s.column.bytes());
         }
         Ok(out.into())
     }
@@ -307,7 +298,7 @@ impl<'a> Evaluation<'a> {
                     keys = key_labels(&names, false);
                 }
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps)?.into()))
+                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps).into()))
             }
             (op, Some(param)) => {
                 let param_span = plan.span(*param);
@@ -321,7 +312,7 @@ impl<'a> Evaluation<'a> {
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
                 self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes)?.into()))
+                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
             }
         }
     }
@@ -332,16 +323,8 @@ impl<'a> Evaluation<'a> {
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
-            let (mut all, range_call) = (Vec::new(), pipeline.is_range_call());
-            let mut series = Series::default();
-            while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
-                all.push(std::mem::take(&mut series));
-            }
-            if range_call && has_equal(&all) {
-                return Err(Error::same_labels());
-            }
-            for series in merge_equal(all)? {
-                aggregation.push(&series, false, &mut self.notes)?;
+            for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
+                aggregation.push(&series, false, &mut self.notes);
             }
             return Ok(());
         }
@@ -351,7 +334,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless, &mut self.notes)?;
+            aggregation.push(&series, nameless, &mut self.notes);
         }
         Ok(())
     }
@@ -428,15 +411,11 @@ fn repeat(value: Value, steps: usize) -> Value {
     }
 }
 
-fn samples(column: &Column) -> usize {
-    column.values.iter().filter(|v| !is_absent(**v)).count() + column.histograms.len()
-}
-
 /// Samples and bytes of a value.
 fn size(value: &Value) -> (usize, usize) {
     match value {
         Value::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
-        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + samples(&s.column), b + s.column.bytes())),
+        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + s.column.samples(), b + s.column.bytes())),
         Value::Matrix(m) => {
             let count = |s: &RangeSeries| s.floats.len() + s.histograms.len();
             let samples: usize = m.iter().map(count).sum();

@@ -63,14 +63,14 @@ impl Join<'_> {
         for m in 0..sides.many.len() {
             let signature = sides.many_signature[m];
             for &o in &sides.ones[signature] {
-                let column = self.combine(&sides, m, o as usize, notes)?;
+                let column = self.combine(&sides, m, o as usize, notes);
                 let (many, one) = (&sides.many[m], &sides.one[o as usize]);
                 outcomes.push(Outcome { signature, many: Some(m), one: Some(o as usize) });
                 out.push(self.series(many, &one.labels, column));
             }
             if let Some(fill) = fill_one {
                 let column =
-                    self.combine_fill(&sides.many[m].column, &sides.one, &sides.ones[signature], fill, true, notes)?;
+                    self.combine_fill(&sides.many[m].column, &sides.one, &sides.ones[signature], fill, true, notes);
                 let labels = signature_labels_of(self.matching, &sides.many[m].labels);
                 outcomes.push(Outcome { signature, many: Some(m), one: None });
                 out.push(self.series(&sides.many[m], &labels, column));
@@ -79,8 +79,7 @@ impl Join<'_> {
         if let Some(fill) = fill_many {
             for o in 0..sides.one.len() {
                 let (signature, one) = (sides.one_signature[o], &sides.one[o]);
-                let column =
-                    self.combine_fill(&one.column, &sides.many, &sides.manys[signature], fill, false, notes)?;
+                let column = self.combine_fill(&one.column, &sides.many, &sides.manys[signature], fill, false, notes);
                 let labels = signature_labels_of(self.matching, &one.labels);
                 let stand_in = Series { labels, dropped: false, column: Column::default() };
                 outcomes.push(Outcome { signature, many: None, one: Some(o) });
@@ -170,12 +169,12 @@ impl Join<'_> {
         Ok(())
     }
 
-    fn combine(&self, sides: &Sides, m: usize, o: usize, notes: &mut Annotations) -> Result<Column, Error> {
+    fn combine(&self, sides: &Sides, m: usize, o: usize, notes: &mut Annotations) -> Column {
         let (many, one) = (&sides.many[m].column, &sides.one[o].column);
         let mut out = Column::absent(self.steps);
         let (lhs, rhs) = if self.swapped() { (one, many) } else { (many, one) };
-        self.elements.columns(lhs, rhs, &mut out, notes)?;
-        Ok(out)
+        self.elements.columns(lhs, rhs, &mut out, notes);
+        out
     }
 
     /// Combines the samples of a series without counterpart with the fill value.
@@ -187,7 +186,7 @@ impl Join<'_> {
         fill: f64,
         is_many: bool,
         notes: &mut Annotations,
-    ) -> Result<Column, Error> {
+    ) -> Column {
         let mut out = Column::absent(self.steps);
         for step in 0..self.steps {
             let Some(sample) = column.sample(step) else { continue };
@@ -197,11 +196,11 @@ impl Join<'_> {
             let fill = Sample::Float(fill);
             // The sample is on the left when it is of the "many" side and that side is the left one, or neither is.
             let (lhs, rhs) = if is_many != self.swapped() { (&sample, &fill) } else { (&fill, &sample) };
-            if let Some(found) = self.elements.pair(lhs, rhs, notes)? {
+            if let Some(found) = self.elements.pair(lhs, rhs, notes) {
                 out.put(step, found);
             }
         }
-        Ok(out)
+        out
     }
 
     fn series(&self, many: &Series, one: &Labels, column: Column) -> Series {

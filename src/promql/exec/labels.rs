@@ -115,6 +115,11 @@ impl KeyIndex {
         (n, true)
     }
 
+    /// The number of a key that is there.
+    pub fn find(&self, key: &str) -> Option<usize> {
+        self.numbers.get(key).map(|n| *n as usize)
+    }
+
     /// Number of keys.
     pub fn count(&self) -> usize {
         self.numbers.len()

@@ -15,6 +15,8 @@ pub mod control;
 pub mod counts;
 pub mod error;
 pub mod evaluate;
+pub mod histogram_cell;
+pub mod histogram_notes;
 pub mod info;
 pub mod join;
 pub mod labels;

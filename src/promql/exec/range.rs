@@ -7,14 +7,15 @@
 
 use std::sync::Arc;
 
-use super::column::{Column, Sample};
+use super::column::Column;
 use super::error::Error;
-use super::range_histogram;
+use super::range_histogram::{HistogramFunction, Inside};
 use super::reader::RangeSamples;
+use crate::model::labels::Quoted;
 use crate::model::{Histogram, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::over_time::{Avg, Edge, Extreme, MedianDeviation, Quantile, Sum, Variance};
-use crate::promql::functions::rate::{Extended, Extrapolated, Instant, Transitions};
+use crate::promql::functions::rate::{Extended, Extrapolated, Instant, Transitions, starts_overlap};
 use crate::promql::functions::regression::{Deriv, PredictLinear, Smoothing};
 use crate::promql::functions::window::{self, ABSENT, Edges, Kernel, Points, Windows, is_absent};
 use crate::promql::plan::RangeVector;
@@ -56,9 +57,12 @@ pub struct RangeFunction {
     /// Place of the first argument in the text.
     pub span: Span,
     floats: Box<dyn FloatFunction>,
+    histograms: HistogramFunction,
     /// A float function that some steps give an invalid quantile.
     bad_quantiles: Vec<(usize, f64)>,
     extended: bool,
+    /// Of histograms only count and sum are wanted.
+    pub totals: bool,
 }
 
 impl RangeFunction {
@@ -113,7 +117,17 @@ impl RangeFunction {
             // Also for `absent_over_time`, which asks only whether there is something.
             _ => Box::new(Edge::Present),
         };
-        Ok(Self { function, windows: range.windows, span, floats, bad_quantiles, extended })
+        let histograms = HistogramFunction::new(function, range.windows.range);
+        Ok(Self {
+            function,
+            windows: range.windows,
+            span,
+            floats,
+            histograms,
+            bad_quantiles,
+            extended,
+            totals: range.totals,
+        })
     }
 
     /// Evaluates one series on all steps.
@@ -129,6 +143,11 @@ impl RangeFunction {
             self.floats.run(samples.points(), &self.windows, &mut out.values);
         } else {
             self.eval_mixed(labels, samples, out, notes)?;
+        }
+        let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
+        if counter && starts_overlap(&samples.ts, &samples.starts, &self.windows) {
+            let text = "sample has start time that overlaps with previous sample timestamp for metric";
+            notes.warning(self.span, format!("{text} {}", Quoted(labels.metric())));
         }
         for (step, q) in &self.bad_quantiles {
             if out.has(*step) {
@@ -148,19 +167,13 @@ impl RangeFunction {
     ) -> Result<(), Error> {
         let points = samples.points();
         self.floats.begin(points);
+        self.histograms.begin(samples);
         let (mut floats, mut histograms) = (Edges::default(), Edges::default());
         for step in 0..out.values.len() {
             let window = self.windows.window(step);
             let (start, end) = (window.start - self.windows.before, window.end + self.windows.after);
             floats.advance(points.ts, start, end);
             histograms.advance(&samples.histogram_ts, start, end);
-            let inside = range_histogram::Inside {
-                floats: (&points.ts[floats.lo..floats.hi], &points.vs[floats.lo..floats.hi]),
-                histograms: (
-                    &samples.histogram_ts[histograms.lo..histograms.hi],
-                    &samples.histograms[histograms.lo..histograms.hi],
-                ),
-            };
             if histograms.lo < histograms.hi && self.extended {
                 return Err(Error::query("smoothed and anchored modifiers do not work with native histograms"));
             }
@@ -170,11 +183,11 @@ impl RangeFunction {
                 continue;
             }
             let float = (!is_absent(value)).then_some(value);
-            let found = range_histogram::eval(self.function, inside, float, window, labels, self.span, notes)?;
-            if let Some(sample) = found {
+            if let Some(sample) = self.histograms.eval(Inside { samples, floats, histograms }, float, window) {
                 out.put(step, sample);
             }
         }
+        self.histograms.note(labels.metric(), self.span, notes);
         Ok(())
     }
 }
@@ -245,15 +258,5 @@ fn check_factors(what: &str, short: &str, values: &[f64]) -> Result<(), Error> {
     match values.iter().find(|v| **v <= 0.0 || **v >= 1.0) {
         Some(v) => Err(Error::query(format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v:.6}"))),
         None => Ok(()),
-    }
-}
-
-/// The value of a histogram-free or histogram-only sample list, for functions that treat both alike.
-pub fn later(float: Option<(i64, f64)>, histogram: Option<(i64, &Arc<Histogram>)>, first: bool) -> Option<Sample> {
-    match (float, histogram) {
-        (Some((ft, v)), Some((ht, _))) if (ft < ht) == first => Some(Sample::Float(v)),
-        (_, Some((_, h))) => Some(Sample::Histogram(Arc::clone(h))),
-        (Some((_, v)), None) => Some(Sample::Float(v)),
-        (None, None) => None,
     }
 }

@@ -1,80 +1,159 @@
 //! Functions of windows that hold native histograms, alone or next to floats.
 //!
-//! *Invariants:* the annotations are Prometheus' own.
+//! *Invariants:* the annotations are Prometheus' own; the same finding in many windows of a series is worded once.
 //!
-//! *Not here:* arithmetic on histograms (`promql::histogram`).
+//! *Not here:* what is computed of histograms (`functions::histogram_range`), of floats (`exec::range`).
 
 use std::sync::Arc;
 
 use super::column::Sample;
-use super::error::Error;
-use super::range::later;
-use crate::model::{Histogram, Labels};
+use super::histogram_notes as wording;
+use super::reader::RangeSamples;
 use crate::promql::annotations::Annotations;
-use crate::promql::functions::window::Window;
+use crate::promql::functions::histogram_range::{Counter, Finding, Findings, Rate, Transitions, instant, total};
+use crate::promql::functions::window::{Edges, Window};
 use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 
-/// The samples of a window.
+/// The samples inside of a window.
 #[derive(Clone, Copy)]
 pub struct Inside<'a> {
-    /// Timestamps and values of floats.
-    pub floats: (&'a [i64], &'a [f64]),
-    /// Timestamps and native histograms; at least one.
-    pub histograms: (&'a [i64], &'a [Arc<Histogram>]),
+    /// Samples of the series.
+    pub samples: &'a RangeSamples,
+    /// Which floats are inside.
+    pub floats: Edges,
+    /// Which histograms are inside; at least one.
+    pub histograms: Edges,
 }
 
-/// Evaluates one window that holds histograms; `float` is what the function makes of the floats alone.
-pub fn eval(
+/// A function of windows with histograms.
+#[derive(Debug)]
+pub struct HistogramFunction {
     function: FunctionName,
-    inside: Inside<'_>,
-    float: Option<f64>,
-    _window: Window,
-    labels: &Labels,
-    span: Span,
-    notes: &mut Annotations,
-) -> Result<Option<Sample>, Error> {
-    use FunctionName as F;
-    let (floats, histograms) = (inside.floats, inside.histograms);
-    let mixed = !floats.0.is_empty();
-    let metric = labels.metric();
-    match function {
-        F::CountOverTime => Ok(Some(Sample::Float((floats.0.len() + histograms.0.len()) as f64))),
-        F::PresentOverTime | F::AbsentOverTime => Ok(Some(Sample::Float(1.0))),
-        F::FirstOverTime | F::LastOverTime => {
-            let first = function == F::FirstOverTime;
-            let at = |n: usize| if first { 0 } else { n.saturating_sub(1) };
-            let (f, h) = (at(floats.0.len()), at(histograms.0.len()));
-            let float = mixed.then(|| (floats.0[f], floats.1[f]));
-            Ok(later(float, Some((histograms.0[h], &histograms.1[h])), first))
+    rate: Rate,
+    counter: Counter,
+    transitions: Transitions,
+    /// What was found in the windows of a series.
+    found: Findings,
+}
+
+impl HistogramFunction {
+    /// A function of windows `range` milliseconds long.
+    pub fn new(function: FunctionName, range: i64) -> Self {
+        let per = if function == FunctionName::Rate { range as f64 / 1000.0 } else { 0.0 };
+        Self {
+            function,
+            rate: Rate { counter: function != FunctionName::Delta, per },
+            counter: Counter::default(),
+            transitions: Transitions::default(),
+            found: Findings::default(),
         }
-        F::TsOfFirstOverTime => {
-            let t = floats.0.first().copied().unwrap_or(i64::MAX).min(histograms.0[0]);
-            Ok(Some(Sample::Float(t as f64 / 1000.0)))
-        }
-        F::TsOfLastOverTime => {
-            let last = histograms.0[histograms.0.len() - 1];
-            Ok(Some(Sample::Float(floats.0.last().copied().unwrap_or(i64::MIN).max(last) as f64 / 1000.0)))
-        }
-        F::Rate | F::Increase | F::Delta | F::Irate | F::Idelta | F::SumOverTime | F::AvgOverTime if mixed => {
-            let text = format!("encountered a mix of histograms and floats for metric name {metric:?}");
-            notes.warning(span, text);
-            Ok(None)
-        }
-        F::Rate | F::Increase | F::Delta if histograms.0.len() < 2 => Ok(None),
-        F::Irate | F::Idelta if histograms.0.len() < 2 => Ok(None),
-        F::Rate | F::Increase | F::Delta => Err(Error::HistogramUnsupported("rate, increase and delta")),
-        F::Irate | F::Idelta => Err(Error::HistogramUnsupported("irate and idelta")),
-        F::SumOverTime | F::AvgOverTime => Err(Error::HistogramUnsupported("sum_over_time and avg_over_time")),
-        F::Resets | F::Changes => Err(Error::HistogramUnsupported("resets and changes")),
-        // The others are about floats only.
-        _ => {
-            if mixed {
-                let text = "ignored histograms in a range containing both floats and histograms for metric name";
-                notes.info(span, format!("{text} {metric:?}"));
+    }
+
+    /// Prepares for the windows of a series.
+    pub fn begin(&mut self, samples: &RangeSamples) {
+        use FunctionName as F;
+        self.found = Findings::default();
+        match self.function {
+            F::Rate | F::Increase => self.counter.scan(samples.histogram_points()),
+            F::Resets | F::Changes => {
+                let resets = self.function == F::Resets;
+                self.transitions.scan(resets, samples.points(), samples.histogram_points());
             }
-            Ok(float)
+            _ => {}
         }
-        .map(|v| v.map(Sample::Float)),
+    }
+
+    /// Evaluates one window; `float` is what the function makes of the floats alone.
+    pub fn eval(&mut self, inside: Inside<'_>, float: Option<f64>, window: Window) -> Option<Sample> {
+        use FunctionName as F;
+        let Inside { samples, floats, histograms } = inside;
+        let mixed = floats.lo < floats.hi;
+        let histogram = |h| Sample::Histogram(Arc::new(h));
+        match self.function {
+            F::CountOverTime => Some(Sample::Float((floats.hi - floats.lo + histograms.hi - histograms.lo) as f64)),
+            F::PresentOverTime | F::AbsentOverTime => Some(Sample::Float(1.0)),
+            F::FirstOverTime | F::LastOverTime | F::TsOfFirstOverTime | F::TsOfLastOverTime => {
+                Some(self.edge(inside, mixed))
+            }
+            F::Resets | F::Changes => Some(Sample::Float(self.transitions.count(window.start, window.end))),
+            F::Irate | F::Idelta => self.instant(inside, float),
+            F::Rate | F::Increase | F::Delta | F::SumOverTime | F::AvgOverTime if mixed => {
+                self.found.add(Finding::MixedFloats);
+                None
+            }
+            F::Rate | F::Increase | F::Delta => {
+                let (points, edges) = (samples.histogram_points(), (histograms.lo, histograms.hi));
+                self.rate.eval(&self.counter, points, edges, window, &mut self.found).map(histogram)
+            }
+            F::SumOverTime | F::AvgOverTime => {
+                let hs = &samples.histograms[histograms.lo..histograms.hi];
+                total(self.function == F::SumOverTime, hs, &mut self.found).map(histogram)
+            }
+            // The others are about floats only.
+            _ => {
+                self.found.add_if(mixed, Finding::IgnoredHistograms);
+                float.map(Sample::Float)
+            }
+        }
+    }
+
+    /// The first or last sample, or its time.
+    fn edge(&self, inside: Inside<'_>, mixed: bool) -> Sample {
+        use FunctionName as F;
+        let Inside { samples, floats, histograms } = inside;
+        let first = matches!(self.function, F::FirstOverTime | F::TsOfFirstOverTime);
+        let at = |e: Edges| if first { e.lo } else { e.hi - 1 };
+        let (h, f) = (at(histograms), mixed.then(|| at(floats)));
+        let t = samples.histogram_ts[h];
+        let float = f.filter(|f| if first { samples.ts[*f] < t } else { samples.ts[*f] > t });
+        match (self.function, float) {
+            (F::FirstOverTime | F::LastOverTime, Some(f)) => Sample::Float(samples.vs[f]),
+            (F::FirstOverTime | F::LastOverTime, None) => Sample::Histogram(Arc::clone(&samples.histograms[h])),
+            (_, f) => Sample::Float(f.map_or(t, |f| samples.ts[f]) as f64 / 1000.0),
+        }
+    }
+
+    /// `irate` and `idelta` of the last two samples.
+    fn instant(&mut self, inside: Inside<'_>, float: Option<f64>) -> Option<Sample> {
+        let Inside { samples, floats, histograms } = inside;
+        // The newest and the second newest of one kind.
+        let nth = |ts: &[i64], e: Edges, n: usize| (e.hi - e.lo >= n).then(|| ts[e.hi - n]);
+        let (f1, f2) = (nth(&samples.ts, floats, 1), nth(&samples.ts, floats, 2));
+        let (h1, h2) = (nth(&samples.histogram_ts, histograms, 1), nth(&samples.histogram_ts, histograms, 2));
+        if f2 > h1 {
+            return float.map(Sample::Float);
+        }
+        if h2 > f1 {
+            let rate = self.function == FunctionName::Irate;
+            let found = instant(rate, samples.histogram_points(), histograms.hi - 1, &mut self.found);
+            return found.map(|h| Sample::Histogram(Arc::new(h)));
+        }
+        self.found.add_if(f1.is_some(), Finding::MixedFloats);
+        None
+    }
+
+    /// Says what was found in the windows of a series.
+    pub fn note(&self, metric: &str, span: Span, notes: &mut Annotations) {
+        use Finding as F;
+        if self.found.is_empty() {
+            return;
+        }
+        let warnings = [
+            (F::NotCounter, format!("this native histogram metric is not a counter: {metric:?}")),
+            (F::NotGauge, format!("this native histogram metric is not a gauge: {metric:?}")),
+            (F::MixedSchemas, wording::mixed_schemas(metric)),
+            (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {metric:?}")),
+            (F::ConflictingResets, wording::conflicting_resets("aggregation")),
+        ];
+        let ignored = "ignored histograms in a range containing both floats and histograms for metric name";
+        let infos = [
+            (F::IgnoredHistograms, format!("{ignored} {metric:?}")),
+            (F::ReconciledAddition, wording::reconciled_bounds("addition")),
+            (F::ReconciledSubtraction, wording::reconciled_bounds("subtraction")),
+            (F::ReconciledAggregation, wording::reconciled_bounds("aggregation")),
+        ];
+        warnings.into_iter().filter(|(f, _)| self.found.has(*f)).for_each(|(_, text)| notes.warning(span, text));
+        infos.into_iter().filter(|(f, _)| self.found.has(*f)).for_each(|(_, text)| notes.info(span, text));
     }
 }

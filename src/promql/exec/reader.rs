@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::column::{Column, Sample};
 use super::error::Error;
-use crate::model::{Columns, Histogram, StepGrid, is_stale};
+use crate::model::{Columns, Histogram, ResetHint, StepGrid, is_stale};
+use crate::promql::functions::histogram_range::HistogramPoints;
 use crate::promql::functions::window::Points;
+use crate::promql::histogram::detect_reset;
 use crate::promql::source::SampleCursor;
 
 /// Reads everything a cursor has into `out`.
@@ -24,6 +26,21 @@ pub fn read_all(cursor: &mut dyn SampleCursor, out: &mut Columns, piece: &mut Co
         append(out, piece);
     }
     Ok(())
+}
+
+/// Leaves of each histogram count, sum and whether it follows a reset. Where the store does not say so it is found out
+/// here: later nobody sees the buckets.
+pub fn totals_only(columns: &mut Columns) {
+    let mut before: Option<Arc<Histogram>> = None;
+    for (_, h) in columns.histograms.iter_mut().filter(|(_, h)| !h.is_stale()) {
+        let reset_hint = match (h.reset_hint, &before) {
+            (ResetHint::Unknown, Some(before)) if detect_reset(h, before) => ResetHint::Reset,
+            (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        let totals = Histogram { schema: h.schema, reset_hint, count: h.count, sum: h.sum, ..Histogram::default() };
+        before = Some(std::mem::replace(h, Arc::new(totals)));
+    }
 }
 
 fn append(out: &mut Columns, piece: &Columns) {
@@ -51,6 +68,8 @@ pub struct RangeSamples {
     pub histogram_ts: Vec<i64>,
     /// Histograms.
     pub histograms: Vec<Arc<Histogram>>,
+    /// Start timestamps of histograms, or empty.
+    pub histogram_starts: Vec<i64>,
 }
 
 impl RangeSamples {
@@ -59,12 +78,18 @@ impl RangeSamples {
         Points { ts: &self.ts, vs: &self.vs, starts: &self.starts }
     }
 
+    /// The histograms.
+    pub fn histogram_points(&self) -> HistogramPoints<'_> {
+        HistogramPoints { ts: &self.histogram_ts, hs: &self.histograms, starts: &self.histogram_starts }
+    }
+
     fn clear(&mut self) {
         self.ts.clear();
         self.vs.clear();
         self.starts.clear();
         self.histogram_ts.clear();
         self.histograms.clear();
+        self.histogram_starts.clear();
     }
 
     /// Takes the samples of a stored series; `with_starts` keeps start timestamps. `columns` is left in any state.
@@ -89,6 +114,9 @@ impl RangeSamples {
             if let Some((_, h)) = histogram {
                 self.histogram_ts.push(t);
                 self.histograms.push(h);
+                if keep_starts {
+                    self.histogram_starts.push(columns.starts[i]);
+                }
                 continue;
             }
             self.ts.push(t);
@@ -120,7 +148,6 @@ impl RangeSamples {
 
 /// Inner steps may skip samples or see one twice, so what a hint says of the previous sample does not hold any more.
 fn without_reset_hint(h: Arc<Histogram>) -> Arc<Histogram> {
-    use crate::model::ResetHint;
     if matches!(h.reset_hint, ResetHint::Unknown | ResetHint::Gauge) {
         return h;
     }

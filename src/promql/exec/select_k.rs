@@ -4,17 +4,20 @@
 //!
 //! *Not here:* sums and the like (`aggregate`).
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use xxhash_rust::xxh64::xxh64;
 
 use super::column::{Column, Sample, ScalarColumn, Series, Vector};
 use super::error::Error;
 use super::labels::{KeyIndex, KeyLabels};
-use crate::model::Labels;
 use crate::model::number::{format_f, format_g};
+use crate::model::{Histogram, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::quantile::quantile;
 use crate::promql::functions::window::is_absent;
+use crate::promql::histogram::text;
 use crate::promql::operator::AggregateOp;
 use crate::promql::position::Span;
 
@@ -273,27 +276,38 @@ fn ratio_offset(labels: &Labels) -> f64 {
 }
 
 /// `count_values`: one series per group and value.
-pub fn count_values(input: &[Series], label: &str, keys: &KeyLabels, steps: usize) -> Result<Vec<Series>, Error> {
+pub fn count_values(input: &[Series], label: &str, keys: &KeyLabels, steps: usize) -> Vec<Series> {
     let mut index = KeyIndex::default();
     let mut out: Vec<Series> = Vec::new();
-    // Series and bits of a value to the number of its outcome: formatting is slow and values repeat.
-    let mut known: HashMap<(usize, u64), usize> = HashMap::new();
-    for (i, s) in input.iter().enumerate() {
-        if !s.column.histograms.is_empty() {
-            return Err(Error::HistogramUnsupported("count_values"));
+    let mut number = |s: &Series, value: &str, out: &mut Vec<Series>| {
+        let labels = keys.of(&s.labels.to_builder().set(label, value).build());
+        let (n, new) = index.number(labels.canonical());
+        if new {
+            out.push(Series { labels, dropped: false, column: Column::absent(steps) });
         }
+        n
+    };
+    let count = |series: &mut Series, step: usize| {
+        let count = &mut series.column.values[step];
+        *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+    };
+    // Bits of a value to the number of its outcome: formatting is slow and values repeat.
+    let mut known: HashMap<u64, usize> = HashMap::new();
+    for s in input {
+        known.clear();
         for (step, v) in s.column.values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
-            let n = *known.entry((i, v.to_bits())).or_insert_with(|| {
-                let labels = keys.of(&s.labels.to_builder().set(label, &format_f(*v)).build());
-                let (n, new) = index.number(labels.canonical());
-                if new {
-                    out.push(Series { labels, dropped: false, column: Column::absent(steps) });
-                }
-                n
-            });
-            let count = &mut out[n].column.values[step];
-            *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+            let n = *known.entry(v.to_bits()).or_insert_with(|| number(s, &format_f(*v), &mut out));
+            count(&mut out[n], step);
+        }
+        let mut last: Option<(&Arc<Histogram>, usize)> = None;
+        for (step, h) in &s.column.histograms {
+            let n = match last {
+                Some((before, n)) if Arc::ptr_eq(before, h) => n,
+                _ => number(s, &text(h), &mut out),
+            };
+            last = Some((h, n));
+            count(&mut out[n], *step as usize);
         }
     }
-    Ok(out)
+    out
 }

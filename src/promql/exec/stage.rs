@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::binary::{self, Elements};
 use super::column::{ScalarColumn, Series};
-use super::error::Error;
 use crate::model::{Histogram, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::math;
@@ -63,7 +62,7 @@ impl Stage {
     }
 
     /// Applies it.
-    pub fn apply(&self, series: &mut Series, notes: &mut Annotations) -> Result<(), Error> {
+    pub fn apply(&self, series: &mut Series, notes: &mut Annotations) {
         let column = &mut series.column;
         match self {
             Self::Negate => {
@@ -74,7 +73,7 @@ impl Stage {
             }
             Self::Scalar { op, scalar, left, return_bool, span } => {
                 let elements = Elements { op: *op, return_bool: *return_bool, span: *span };
-                elements.with_scalar(column, scalar, *left, notes)?;
+                elements.with_scalar(column, scalar, *left, notes);
             }
             Self::Histogram(f) => {
                 column.values.fill(ABSENT);
@@ -101,7 +100,6 @@ impl Stage {
                 column.histograms.clear();
             }
         }
-        Ok(())
     }
 }
 

@@ -8,11 +8,12 @@
 use super::column::{Column, ScalarColumn, Series};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
-use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved};
+use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
 use super::range::RangeFunction;
-use super::reader::{RangeSamples, read_all};
+use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
+use crate::model::labels::Quoted;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::{Windows, is_absent};
@@ -112,7 +113,8 @@ impl Pipeline {
     fn leaf_drops_names(&self) -> bool {
         match &self.leaf {
             Leaf::Range { function, .. } | Leaf::Subquery { function, .. } => {
-                !matches!(function.function, FunctionName::LastOverTime | FunctionName::FirstOverTime)
+                use FunctionName as F;
+                !matches!(function.function, F::LastOverTime | F::FirstOverTime | F::AbsentOverTime)
             }
             Leaf::Select { pick, .. } => matches!(pick, Pick::Timestamp | Pick::StartTimestamp),
             Leaf::Ready(_) => false,
@@ -157,7 +159,7 @@ impl Pipeline {
                 continue;
             }
             for stage in &self.stages {
-                stage.apply(out, notes)?;
+                stage.apply(out, notes);
                 if stage.drops_name() {
                     remove_name(out, self.removal, stage.keeps_metadata());
                 }
@@ -166,6 +168,43 @@ impl Pipeline {
                 return Ok(true);
             }
         }
+    }
+
+    /// All series that have a sample, with names removed operation by operation: what becomes equal on the way is merged
+    /// or refused as the operation does it. Counts as held while it runs.
+    pub fn collect_at_once(
+        &mut self,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Series>, Error> {
+        let stages = std::mem::take(&mut self.stages);
+        let (mut all, mut held) = (Vec::new(), (0, 0));
+        let mut series = Series::default();
+        while self.next(&mut series, notes, budget, cancel)? {
+            let (samples, bytes) = (series.column.samples(), series.column.bytes());
+            budget.hold(samples, bytes)?;
+            held = (held.0 + samples, held.1 + bytes);
+            all.push(std::mem::take(&mut series));
+        }
+        if self.leaf_drops_names() {
+            all = merge(all, self.is_range_call())?;
+        }
+        for stage in &stages {
+            for series in &mut all {
+                cancel.check()?;
+                stage.apply(series, notes);
+                if stage.drops_name() {
+                    remove_name(series, self.removal, stage.keeps_metadata());
+                }
+            }
+            all.retain(|s| !s.column.is_empty());
+            if stage.drops_name() {
+                all = merge(all, matches!(stage, Stage::Negate))?;
+            }
+        }
+        budget.release(held.0, held.1);
+        Ok(all)
     }
 
     fn next_of_leaf(&mut self, out: &mut Series, notes: &mut Annotations, budget: &mut Budget) -> Result<bool, Error> {
@@ -180,6 +219,9 @@ impl Pipeline {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
+                if *pick == Pick::Totals {
+                    totals_only(&mut self.columns);
+                }
                 (out.labels, out.dropped) = (next.labels, false);
                 select(&self.columns, windows, *pick, &mut out.column)?;
                 if let Some(counts) = &mut budget.counts {
@@ -190,6 +232,9 @@ impl Pipeline {
                 let Some(mut next) = series.next() else { return Ok(false) };
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
+                if function.totals {
+                    totals_only(&mut self.columns);
+                }
                 self.samples.take(&mut self.columns, self.with_starts);
                 if let Some(counts) = &mut budget.counts {
                     counts.windowed(self.node, &function.windows, &self.samples, true);
@@ -214,6 +259,15 @@ impl Pipeline {
         }
         Ok(true)
     }
+}
+
+/// Merges series that became equal. Functions of range vectors and negation go series by series: they refuse equal ones
+/// even if these have no step in common.
+fn merge(series: Vec<Series>, whole: bool) -> Result<Vec<Series>, Error> {
+    if whole && has_equal(&series) {
+        return Err(Error::same_labels());
+    }
+    merge_equal(series)
 }
 
 /// Samples of one series count while it is computed; nothing of it stays.
@@ -253,13 +307,13 @@ fn note_gauges(
     if !type_labels {
         metric.clone_into(last);
         let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-        notes.info(function.span, format!("{text} {metric:?}"));
+        notes.info(function.span, format!("{text} {}", Quoted(metric)));
         return;
     }
     let declared = series.labels.get(TYPE_LABEL);
     if declared != "counter" && declared != "histogram" {
         let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-        notes.info(function.span, format!("{text}, got {declared:?}: {metric:?}"));
+        notes.info(function.span, format!("{text}, got {}: {}", Quoted(declared), Quoted(metric)));
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::invariant::{self, Invariance};
-use super::{NodeId, Op, Pick, Plan, PlanNode, PlanOptions, RangeInput, RangeVector};
+use super::{NodeId, Op, Pick, Plan, PlanNode, PlanOptions, RangeInput, RangeVector, totals};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, LabelsBuilder, MatchOp, Matcher, StepGrid, TimeRange};
 use crate::promql::ast::{Ast, At, Binary, Expr, ExprId, Shift, Subquery, VectorSelector};
@@ -57,6 +57,7 @@ pub fn build(ast: &Ast, grid: StepGrid, options: PlanOptions) -> Plan {
         text: Arc::clone(&ast.text),
     };
     mark_streamed(&mut plan);
+    totals::mark(&mut plan);
     plan
 }
 
@@ -252,13 +253,14 @@ impl Builder<'_> {
                 windows.after = if vs.smoothed { self.options.lookback } else { 0 };
                 let input = RangeInput::Stored(self.request(&vs.matchers, &vs.shift, &windows));
                 let (anchored, smoothed) = (vs.anchored, vs.smoothed);
-                Some(RangeVector { input, windows, anchored, smoothed, span, absent: pinned_labels(&vs.matchers) })
+                let absent = pinned_labels(&vs.matchers);
+                Some(RangeVector { input, windows, anchored, smoothed, totals: false, span, absent })
             }
             Expr::Subquery(sub) => {
                 let windows = self.windows(&sub.shift, grid, sub.range_ms);
                 let input = RangeInput::Subquery(self.pop());
                 let absent = Labels::empty();
-                Some(RangeVector { input, windows, anchored: false, smoothed: false, span, absent })
+                Some(RangeVector { input, windows, anchored: false, smoothed: false, totals: false, span, absent })
             }
             _ => None,
         }

@@ -9,6 +9,7 @@
 
 mod build;
 mod invariant;
+mod totals;
 
 use std::sync::Arc;
 
@@ -79,6 +80,8 @@ pub enum Pick {
     InfoTimestamp,
     /// A value on the line between the neighbours (`smoothed`).
     Smoothed,
+    /// As `Value`, but of a histogram only count and sum are wanted.
+    Totals,
 }
 
 /// Where the samples of a range function come from.
@@ -101,6 +104,8 @@ pub struct RangeVector {
     pub anchored: bool,
     /// `smoothed`.
     pub smoothed: bool,
+    /// Of histograms only count and sum are wanted.
+    pub totals: bool,
     /// Its place in the text.
     pub span: Span,
     /// Labels of `absent_over_time`: those the selector pins to one value.

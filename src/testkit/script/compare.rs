@@ -33,7 +33,7 @@ pub fn floats_equal(a: f64, b: f64) -> bool {
 }
 
 fn histograms_equal(want: &Histogram, got: &Histogram, with_hint: bool) -> bool {
-    let (want, got) = (compacted(want), compacted(got));
+    let (want, got) = (compacted(want.clone()), compacted(got.clone()));
     let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| floats_equal(*a, *b));
     want.schema == got.schema
         && want.zero_threshold == got.zero_threshold

@@ -88,5 +88,5 @@ fn build(mut classic: Classic) -> Result<Histogram, String> {
         custom_values: classic.buckets.iter().map(|b| b.0).collect(),
         ..Histogram::default()
     };
-    Ok(crate::promql::histogram::compacted(&h))
+    Ok(crate::promql::histogram::compacted(h))
 }

@@ -1,4 +1,4 @@
-//! Runs test scripts against the engine.
+//! Runs test scripts against the engine, or another evaluator.
 //!
 //! *Invariants:* every instant query is also evaluated at other times with its own time pinned by `@`, and as a range
 //! query around each of those times; all must agree.
@@ -39,10 +39,24 @@ pub fn options() -> EngineOptions {
     }
 }
 
-/// Runs a script; an error is one of the script itself.
+/// Something that answers queries; an error is the text of one of the query.
+pub type Evaluate<'a> = &'a dyn Fn(&MemorySource, &Ast, Times) -> Result<QueryResult, String>;
+
+/// Runs a script against the engine; an error is one of the script itself.
 pub fn run_script(text: &str, options: EngineOptions) -> Result<Vec<Outcome>, String> {
+    let engine = Engine::new(options);
+    let evaluate = |source: &MemorySource, ast: &Ast, times: Times| {
+        let cancel = CancelToken::default();
+        let query = engine.query(source, ast, times, &cancel);
+        futures::executor::block_on(query).map_err(|e| e.to_string())
+    };
+    run_script_with(text, &evaluate)
+}
+
+/// Runs a script against any evaluator; an error is one of the script itself.
+pub fn run_script_with(text: &str, evaluate: Evaluate<'_>) -> Result<Vec<Outcome>, String> {
     let commands = parse_script(text)?;
-    let runner = Runner { engine: Engine::new(options) };
+    let runner = Runner { evaluate };
     let (mut source, mut out) = (MemorySource::new(), Vec::new());
     for Command { line, kind } in commands {
         match kind {
@@ -74,17 +88,11 @@ fn store(load: &Load, source: &mut MemorySource) -> Result<(), String> {
     Ok(())
 }
 
-struct Runner {
-    engine: Engine,
+struct Runner<'a> {
+    evaluate: Evaluate<'a>,
 }
 
-impl Runner {
-    fn query(&self, source: &MemorySource, ast: &Ast, times: Times) -> Result<QueryResult, String> {
-        let cancel = CancelToken::default();
-        let query = self.engine.query(source, ast, times, &cancel);
-        futures::executor::block_on(query).map_err(|e| e.to_string())
-    }
-
+impl Runner<'_> {
     fn check(&self, eval: &Eval, source: &MemorySource) -> Result<(), String> {
         let ast = match parse(&eval.query, ParseOptions::all()) {
             Ok(ast) => ast,
@@ -109,7 +117,7 @@ impl Runner {
     }
 
     fn check_once(&self, eval: &Eval, source: &MemorySource, ast: &Ast, times: Times) -> Result<(), String> {
-        let Some(result) = check_failure(eval, self.query(source, ast, times))? else { return Ok(()) };
+        let Some(result) = check_failure(eval, (self.evaluate)(source, ast, times))? else { return Ok(()) };
         check_annotations(eval, &eval.query, &result.annotations)?;
         check_value(eval, &result.value)
     }
@@ -123,7 +131,7 @@ impl Runner {
         }
         let grid = StepGrid { start: t - 60_000, end: t + 60_000, step: 60_000 };
         let tag = |e: String| format!("as a range query around {t}: {e}");
-        let result = self.query(source, ast, Times::Range(grid)).map_err(tag)?;
+        let result = (self.evaluate)(source, ast, Times::Range(grid)).map_err(tag)?;
         if eval.ordered {
             return Ok(());
         }

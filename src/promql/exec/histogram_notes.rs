@@ -1,0 +1,18 @@
+//! What several operations have to say about native histograms, in Prometheus' words.
+
+/// Exponential and custom buckets in one sum.
+pub fn mixed_schemas(metric: &str) -> String {
+    format!(
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric:?}"
+    )
+}
+
+/// Custom bounds were cut down to the common ones; `operation` is `addition`, `subtraction` or `aggregation`.
+pub fn reconciled_bounds(operation: &str) -> String {
+    format!("mismatched custom buckets were reconciled during {operation}")
+}
+
+/// Some operands follow a counter reset and others do not.
+pub fn conflicting_resets(operation: &str) -> String {
+    format!("conflicting counter resets during histogram {operation}")
+}
