@@ -10,6 +10,7 @@ use super::active::{Active, Job, QueryKind};
 use super::blocks::Blocks;
 use super::frontend::{Queries, QueryError, QueryOptions, QueryRequest};
 use super::{Leaf, Metrics};
+use crate::config::Features;
 use crate::env::SystemClock;
 use crate::error::{Error, Kind};
 use crate::meta;
@@ -27,8 +28,15 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
     let tables = Arc::new(Tables::new(bucket, store::Metrics::register(&mut registry)));
     let leaf = Leaf { shards: Vec::new(), tables, meta: meta::Machine::new().1, blocks };
     let limits = Limits { max_bytes: 1000, ..Limits::default() };
-    let options =
-        QueryOptions { timeout, lookback_ms: 300_000, concurrency: 1, limits, total_bytes: 2000, slow: Duration::ZERO };
+    let options = QueryOptions {
+        timeout,
+        lookback_ms: 300_000,
+        concurrency: 1,
+        limits,
+        features: Features::default(),
+        total_bytes: 2000,
+        slow: Duration::ZERO,
+    };
     let metrics = Metrics::register(&mut registry);
     (Arc::new(Queries::new(Arc::new(leaf), options, Arc::new(SystemClock::new()), metrics)), registry)
 }

@@ -14,10 +14,10 @@ use super::App;
 use super::body::List;
 use super::json::{push_labels, push_number, push_time};
 use super::params::Params;
-use super::query::parse_parameter;
 use super::reply::{ApiError, ErrorType, enveloped, no_data};
 use super::tenant::Tenant;
 use crate::model::{Exemplar, Labels, Matcher, TimeRange};
+use crate::promql;
 use crate::promql::ast::{Ast, Expr};
 use crate::query::{Done, Job, QueryKind};
 
@@ -29,7 +29,9 @@ pub async fn exemplars(State(app): State<App>, Tenant(tenant): Tenant, params: P
     if range.is_empty() {
         return Err(ApiError::new(ErrorType::BadData, "end timestamp must not be before start timestamp"));
     }
-    let selectors = selectors_of(&parse_parameter(&app, &params)?);
+    // Prometheus does not name the parameter here.
+    let parsed = promql::parse(params.get("query").unwrap_or_default(), app.queries.parse_options());
+    let selectors = selectors_of(&parsed.map_err(|e| ApiError::new(ErrorType::BadData, e.to_string()))?);
     if selectors.is_empty() {
         return Ok(no_data());
     }

@@ -85,8 +85,7 @@ pub async fn parse(State(app): State<App>, params: Params) -> Result<Response, A
     Ok(enveloped(ast.to_json(), &[], &[], ()))
 }
 
-/// The query of a request, parsed.
-pub fn parse_parameter(app: &App, params: &Params) -> Result<promql::ast::Ast, ApiError> {
+fn parse_parameter(app: &App, params: &Params) -> Result<promql::ast::Ast, ApiError> {
     promql::parse(params.get("query").unwrap_or_default(), app.queries.parse_options())
         .map_err(|e| ApiError::parameter("query", e))
 }
