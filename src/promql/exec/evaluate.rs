@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
                 let seconds = node.grid.iter().map(|t| t as f64 / 1000.0);
                 Ok(Value::Scalar(ScalarColumn::Steps(seconds.collect())))
             }
-            Op::Matrix(range) => self.matrix(range),
+            Op::Matrix(range) => self.matrix(id, range),
             Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
             Op::ScalarBinary { op, lhs, rhs } => {
                 let (l, r) = (self.scalar(*lhs)?, self.scalar(*rhs)?);
@@ -195,7 +195,8 @@ impl<'a> Evaluation<'a> {
         };
         stages.reverse();
         let options = self.options;
-        Ok(Pipeline::new(leaf, stages, self.removal, options.use_start_timestamps, options.type_and_unit_labels))
+        let (starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
+        Ok(Pipeline::new((leaf, at), stages, self.removal, starts, type_labels))
     }
 
     fn range_leaf(&mut self, function: FunctionName, range: &RangeVector, params: &[NodeId]) -> Result<Leaf, Error> {
@@ -344,7 +345,7 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    fn matrix(&mut self, range: &RangeVector) -> Result<Value, Error> {
+    fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
         let mut samples = RangeSamples::default();
         let mut out: Vec<RangeSeries> = Vec::new();
         match range.input {
@@ -356,6 +357,9 @@ impl<'a> Evaluation<'a> {
                     self.budget.samples_read += columns.len() as u64;
                     self.budget.hold(columns.len(), columns.heap_bytes())?;
                     samples.take(&mut columns, false);
+                    if let Some(counts) = &mut self.budget.counts {
+                        counts.windowed(id, &range.windows, &samples, true);
+                    }
                     out.push(RangeSeries { labels: series.labels, ..range::matrix(&samples, range) });
                 }
             }
