@@ -8,6 +8,7 @@
 //! *Not here:* what the settings do (each part of the process), flag parsing (`cli`).
 
 pub mod docs;
+pub mod features;
 pub mod section;
 pub mod settings;
 pub mod value;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
+pub use features::{Feature, Features};
 use section::{Section, Setting};
 pub use settings::{Config, Flush, Head, Limits, Log, Query, Raft, SelfMonitoring, Store, Write};
 pub use value::{ByteSize, LogFormat, Roles};

@@ -385,6 +385,7 @@ impl Parts {
                 max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),
             },
             total_bytes: config.max_total_bytes.0,
+            features: config.features,
         };
         Queries::new(Arc::new(leaf), options, Arc::clone(&self.clock), self.metrics.query.clone())
     }

@@ -13,7 +13,7 @@ use metrolith::testkit::script::{self, Outcome};
 use metrolith::testkit::shared;
 
 /// Files of which every eval has to pass.
-const COMPLETE: [&str; 19] = [
+const COMPLETE: [&str; 20] = [
     "aggregators",
     "at_modifier",
     "collision",
@@ -30,13 +30,14 @@ const COMPLETE: [&str; 19] = [
     "range_queries",
     "selectors",
     "staleness",
+    "start_timestamps",
     "subquery",
     "trig_functions",
     "type_and_unit",
 ];
 
 /// Evals that pass in the other files; raise these, never lower them.
-const PASSING: [(&str, usize); 2] = [("extended_vectors", 124), ("start_timestamps", 22)];
+const PASSING: [(&str, usize); 1] = [("extended_vectors", 124)];
 
 fn run(dir: &Path, name: &str, options: EngineOptions) -> Vec<Outcome> {
     let path = dir.join(format!("promql/testdata/{name}.test"));
@@ -88,7 +89,9 @@ fn names_may_be_removed_at_once() {
     for name in COMPLETE.into_iter().filter(|name| !matches!(*name, "name_label_dropping" | "type_and_unit")) {
         failed.extend(failing(name, run(&dir, name, options)));
     }
-    // Their annotations name the metric, of which nothing is known any more then.
+    // Negation refuses series that become equal, even where they have no step in common.
+    assert!(failed.remove("operators:997").is_some());
+    // Annotations name the metric, of which nothing is known any more then.
     let nameless = failed.len();
     failed.retain(|_, what| !what.contains("has NaN observations"));
     assert_eq!(nameless - failed.len(), 9);

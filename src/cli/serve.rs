@@ -44,7 +44,10 @@ impl clap::Args for Args {
             let nested = key.contains('.');
             let value = key.rsplit('.').next().unwrap_or(&key).to_uppercase();
             let heading = key.split_once('.').map(|(group, _)| format!("Settings: {group}"));
-            let arg = Arg::new(key).long(flag).value_name(value).help(help).hide_short_help(nested);
+            // Prometheus' own name for it, so that its command lines can be kept.
+            let alias = (key == "query.features").then_some("enable-feature");
+            let arg =
+                Arg::new(key).visible_aliases(alias).long(flag).value_name(value).help(help).hide_short_help(nested);
             if let Some(heading) = heading { arg.help_heading(heading) } else { arg }
         });
         command.arg(file).args(flags).after_help(EXAMPLES)
@@ -105,6 +108,8 @@ mod tests {
         assert_eq!(args.config, Some(PathBuf::from("m.yaml")));
         let flags: Vec<(&str, &str)> = args.flags.iter().map(|(k, t)| (k.as_str(), t.as_str())).collect();
         assert_eq!(flags, [("data_dir", "/d"), ("query.max_samples", "7")]);
+        let args = parse(&["--enable-feature=promql-per-step-stats"]).unwrap();
+        assert_eq!(args.flags, [("query.features".to_owned(), "promql-per-step-stats".to_owned())]);
     }
 
     #[test]

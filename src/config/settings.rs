@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::features::Features;
 use super::section::section;
 use super::value::{ByteSize, LogFormat, Roles};
 use crate::model::TenantId;
@@ -140,6 +141,11 @@ section! {
         max_concurrency: usize = 20, within 1, 10_000;
         /// How far back an instant selector looks for a sample.
         lookback_delta: Duration = secs(300), within Duration::from_millis(1), hours(24);
+        /// Parts of PromQL to switch on, by the names Prometheus' `--enable-feature` gives them, with commas between them:
+        /// `promql-experimental-functions`, `promql-extended-range-selectors`, `promql-binop-fill-modifiers`,
+        /// `promql-delayed-name-removal`, `promql-per-step-stats`, `use-start-timestamps`, `type-and-unit-labels`;
+        /// `promql-duration-expr` is always on. The flag is also called `--enable-feature`.
+        features: Features = Features::default();
         /// Memory one query may take.
         max_bytes: ByteSize = ByteSize::gib(1), within ByteSize::mib(1), ByteSize::gib(1024);
         /// Memory all queries of the node may take together.

@@ -94,6 +94,17 @@ fn flags_win_over_the_file_and_bounds_hold_for_both() {
 }
 
 #[test]
+fn features_go_by_the_names_prometheus_gives_them() {
+    let (config, _) = read("query:\n  features: promql-delayed-name-removal,use-start-timestamps\n").unwrap();
+    let on = |feature| config.query.features.has(feature);
+    assert!(on(Feature::DelayedNameRemoval) && on(Feature::UseStartTimestamps) && !on(Feature::FillModifiers));
+    let message = read("query:\n  features: promql-fill-modifiers\n").unwrap_err();
+    assert!(message.contains("line 2: query.features: unknown feature"), "{message}");
+    assert!(message.contains("did you mean \"promql-binop-fill-modifiers\""), "{message}");
+    assert_eq!(read(&Config::default().to_yaml()).unwrap().0, Config::default());
+}
+
+#[test]
 fn every_setting_is_documented() {
     let page = docs::markdown();
     for (key, flag, help) in docs::flags() {

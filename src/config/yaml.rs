@@ -144,7 +144,9 @@ impl Walk<'_> {
         if !self.known.contains(&key) {
             return Err(A::Error::custom(format!("line {line}: {}", unknown(&key, self.known))));
         }
-        self.out.push(Entry { tenant: None, key, text: map.next_value()?, line });
+        // Nothing after the colon is the empty text.
+        let text = map.next_value::<Option<String>>()?.unwrap_or_default();
+        self.out.push(Entry { tenant: None, key, text, line });
         Ok(())
     }
 }

@@ -188,7 +188,7 @@ impl Head {
         let index = &tenant.index;
         let mut scans = Vec::new();
         let mut wanted = Vec::new();
-        for m in matchers {
+        for m in matchers.iter().filter(|m| !m.matches_everything()) {
             match m.literals() {
                 Some(values) if !m.matches_empty() => match Literals::find(index, m, &values) {
                     Some(found) => wanted.push(found),

@@ -270,11 +270,20 @@ impl fmt::Display for Quoted<'_> {
                 '\x0c' => f.write_str("\\f")?,
                 '\x0b' => f.write_str("\\v")?,
                 c if (c as u32) < 0x20 || c as u32 == 0x7f => write!(f, "\\x{:02x}", c as u32)?,
-                c => f.write_char(c)?,
+                c if c.is_ascii() || is_printable(c) => f.write_char(c)?,
+                c if c <= '\u{ffff}' => write!(f, "\\u{:04x}", c as u32)?,
+                c => write!(f, "\\U{:08x}", c as u32)?,
             }
         }
         f.write_char('"')
     }
+}
+
+/// Whether a character is a letter, mark, number, punctuation or symbol rather than a control, a format or a space.
+fn is_printable(c: char) -> bool {
+    // Behind another character `escape_debug` escapes just those that are not.
+    let text: String = ['a', c].iter().collect();
+    text.escape_debug().nth(1) == Some(c)
 }
 
 /// Whether `name` is a label name of the classic form `[a-zA-Z_][a-zA-Z0-9_]*`.
@@ -365,6 +374,18 @@ mod tests {
         ] {
             assert_eq!(Labels::from_canonical(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn quotes_as_go_does() {
+        let text =
+            "a\"\\\n\r\t\u{7}\u{8}\u{b}\u{c}\0\u{1f}\u{7f}é日\u{301}\u{a0}\u{200b}\u{2028}\u{e000}\u{fffd}😀\u{e0001}";
+        let want = r#""a\"\\\n\r\t\a\b\v\f\x00\x1f\x7fé日"#.to_owned()
+            + "\u{301}"
+            + r#"\u00a0\u200b\u2028\ue000"#
+            + "\u{fffd}😀"
+            + r#"\U000e0001""#;
+        assert_eq!(Quoted(text).to_string(), want);
     }
 
     #[test]

@@ -1,18 +1,14 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~`; regular expressions are anchored at both ends.
 //!
-//! *Invariants:* an absent label is matched as `""`. Compiled patterns are bounded in size.
+//! *Invariants:* an absent label is matched as `""`.
 //!
-//! *Not here:* postings (`head`), pruning (`block`).
+//! *Not here:* the language of patterns (`model::regexp`), postings (`head`), pruning (`block`).
 
 use std::fmt;
 use std::sync::Arc;
 
-use regex::Regex;
-
 use super::labels::{LabelIter, Quoted, is_legacy_label_name};
-
-/// Most bytes a compiled pattern may take.
-const REGEX_SIZE_LIMIT: usize = 1 << 20;
+use super::regexp::Pattern;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,26 +49,22 @@ pub struct Matcher {
     pub op: MatchOp,
     /// Value or pattern as written.
     pub value: Arc<str>,
-    regex: Option<Arc<Regex>>,
-    /// Alternatives of a pattern without any metacharacter (`a|b|c`): a set lookup, and postings need no scan.
-    literals: Option<Arc<[Box<str>]>>,
+    pattern: Option<Arc<Pattern>>,
 }
 
 impl Matcher {
-    /// A matcher; fails only for a pattern that does not compile (the message is the compiler's).
+    /// A matcher; fails only for a pattern that is none (the message is Go's).
     pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, String> {
-        let mut regex = None;
-        let mut literals = None;
-        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
-            literals = literal_alternatives(value);
-            regex = Some(Arc::new(compile(value)?));
-        }
-        Ok(Self { name: Arc::from(name), op, value: Arc::from(value), regex, literals })
+        let pattern = match op {
+            MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Pattern::new(value).map_err(|e| e.to_string())?)),
+            MatchOp::Equal | MatchOp::NotEqual => None,
+        };
+        Ok(Self { name: Arc::from(name), op, value: Arc::from(value), pattern })
     }
 
     /// `name="value"`.
     pub fn equal(name: &str, value: &str) -> Self {
-        Self { name: Arc::from(name), op: MatchOp::Equal, value: Arc::from(value), regex: None, literals: None }
+        Self { name: Arc::from(name), op: MatchOp::Equal, value: Arc::from(value), pattern: None }
     }
 
     /// Whether a label value (`""` where absent) fulfils the condition.
@@ -94,17 +86,18 @@ impl Matcher {
     pub fn literals(&self) -> Option<Vec<&str>> {
         match self.op {
             MatchOp::Equal => Some(vec![&self.value]),
-            MatchOp::Regex => self.literals.as_ref().map(|l| l.iter().map(|s| &**s).collect()),
+            MatchOp::Regex => self.pattern.as_ref()?.literals().map(|l| l.iter().map(|s| &**s).collect()),
             _ => None,
         }
     }
 
+    /// Whether every series fulfils the condition (`=~".*"`).
+    pub fn matches_everything(&self) -> bool {
+        self.op == MatchOp::Regex && self.pattern.as_ref().is_some_and(|p| p.matches_everything())
+    }
+
     fn pattern_matches(&self, value: &str) -> bool {
-        match (&self.literals, &self.regex) {
-            (Some(set), _) => set.iter().any(|l| **l == *value),
-            (None, Some(regex)) => regex.is_match(value),
-            (None, None) => false,
-        }
+        self.pattern.as_ref().is_some_and(|pattern| pattern.matches(value))
     }
 }
 
@@ -114,18 +107,6 @@ pub fn all_match(matchers: &[Matcher], canonical: &str) -> bool {
         let value = LabelIter::over(canonical).find(|(n, _)| **n == *m.name).map_or("", |(_, v)| v);
         m.matches(value)
     })
-}
-
-fn compile(pattern: &str) -> Result<Regex, String> {
-    regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-        .size_limit(REGEX_SIZE_LIMIT)
-        .build()
-        .map_err(|e| e.to_string())
-}
-
-fn literal_alternatives(pattern: &str) -> Option<Arc<[Box<str>]>> {
-    let plain = !pattern.contains(['.', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$', '\\']);
-    plain.then(|| pattern.split('|').map(Box::from).collect())
 }
 
 impl PartialEq for Matcher {
@@ -172,7 +153,15 @@ mod tests {
         assert!(m(MatchOp::Regex, "a|bc").matches("bc"));
         assert!(m(MatchOp::NotRegex, "a|b").matches(""));
         assert!(m(MatchOp::Regex, "a||b").matches_empty());
-        assert!(Matcher::new("a", MatchOp::Regex, "(").is_err());
-        assert!(Matcher::new("a", MatchOp::Regex, "(a{1000}){1000}").is_err());
+        let refused = Matcher::new("a", MatchOp::Regex, "(").unwrap_err();
+        assert_eq!(refused, "error parsing regexp: missing closing ): `(`");
+    }
+
+    #[test]
+    fn lists_of_values_are_known_without_a_scan() {
+        let m = |op, v: &str| Matcher::new("a", op, v).unwrap();
+        assert_eq!(m(MatchOp::Regex, "(b|a)c?").literals(), Some(vec!["a", "ac", "b", "bc"]));
+        assert_eq!(m(MatchOp::NotRegex, "a|b").literals(), None);
+        assert!(m(MatchOp::Regex, ".*").matches_everything() && !m(MatchOp::NotRegex, ".*").matches_everything());
     }
 }

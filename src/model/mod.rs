@@ -12,6 +12,7 @@ pub mod ids;
 pub mod labels;
 pub mod matcher;
 pub mod number;
+pub mod regexp;
 pub mod sample;
 pub mod time;
 

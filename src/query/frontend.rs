@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::budget::{NodeBudget, QueryBudget};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
+use crate::config::{Feature, Features};
 use crate::env::Clock;
 use crate::error::{Error, HasKind, Kind};
 use crate::model::TenantId;
@@ -37,6 +38,8 @@ pub struct QueryOptions {
     pub concurrency: usize,
     /// What one query may hold.
     pub limits: Limits,
+    /// Parts of the language that are switched on.
+    pub features: Features,
     /// What all queries may hold, bytes.
     pub total_bytes: u64,
 }
@@ -137,7 +140,12 @@ impl Queries {
 
     /// Which parts of the language are on.
     pub fn parse_options(&self) -> ParseOptions {
-        ParseOptions::default()
+        let on = |feature| self.options.features.has(feature);
+        ParseOptions {
+            experimental_functions: on(Feature::ExperimentalFunctions),
+            extended_range_selectors: on(Feature::ExtendedRangeSelectors),
+            fill_modifiers: on(Feature::FillModifiers),
+        }
     }
 
     /// Runs a look-up of series, labels or metadata within the same bounds of number and time as a query.
@@ -194,9 +202,13 @@ impl Queries {
         // The semaphore is never closed; the timeout is around this future.
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| QueryError::Lost)?;
         let queue = lap.next();
+        let on = |feature| self.options.features.has(feature);
         let engine = Engine::new(EngineOptions {
             lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
             limits: self.options.limits,
+            delayed_name_removal: on(Feature::DelayedNameRemoval),
+            use_start_timestamps: on(Feature::UseStartTimestamps),
+            type_and_unit_labels: on(Feature::TypeAndUnitLabels),
             ..EngineOptions::default()
         });
         let times = request.times;

@@ -94,6 +94,12 @@ impl Column {
         true
     }
 
+    /// Number of samples; a histogram counts for as many as take its room.
+    pub fn samples(&self) -> usize {
+        let histograms: usize = self.histograms.iter().map(|(_, h)| h.heap_bytes().div_ceil(16)).sum();
+        self.values.iter().filter(|v| !is_absent(**v)).count() + histograms
+    }
+
     /// Bytes held (histograms are shared and count once for each reference).
     pub fn bytes(&self) -> usize {
         8 * self.values.capacity() + self.histograms.iter().map(|(_, h)| h.heap_bytes()).sum::<usize>()

@@ -14,7 +14,6 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::info::info;
 use super::join::Join;
-use super::labels::{has_equal, merge_equal};
 use super::range::{self, RangeFunction};
 use super::reader::{RangeSamples, read_all};
 use super::result::RangeSeries;
@@ -24,7 +23,7 @@ use super::stage::Stage;
 use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
-use crate::promql::functions::window::{ABSENT, is_absent};
+use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
 use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
@@ -263,25 +262,17 @@ impl<'a> Evaluation<'a> {
     /// All series of a node that is computed series by series.
     fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
         let mut pipeline = self.pipeline(id)?;
-        let collides = self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide();
-        let (mut out, mut held) = (Vec::new(), (0, 0));
-        loop {
-            let mut series = Series::default();
-            if !pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
-                break;
-            }
-            let (samples, bytes) = (samples(&series.column), series.column.bytes());
-            self.budget.hold(samples, bytes)?;
-            held = (held.0 + samples, held.1 + bytes);
-            out.push(series);
+        if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
+            return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
+        }
+        let (mut out, mut series) = (Vec::new(), Series::default());
+        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+            self.budget.hold(series.column.samples(), series.column.bytes())?;
+            out.push(std::mem::take(&mut series));
         }
         // Counted again as the value of the node.
-        self.budget.release(held.0, held.1);
-        if collides {
-            if pipeline.is_range_call() && has_equal(&out) {
-                return Err(Error::same_labels());
-            }
-            out = merge_equal(out)?;
+        for s in &out {
+            self.budget.release(s.column.samples(), s.column.bytes());
         }
         Ok(out.into())
     }
@@ -319,30 +310,27 @@ impl<'a> Evaluation<'a> {
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
-                self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
+                let held = self.feed(*input, &mut aggregation)?;
+                let series = aggregation.finish(&mut self.notes);
+                // Counted again as the value of the node.
+                self.budget.release(0, held);
+                Ok(Value::Vector(series.into()))
             }
         }
     }
 
-    /// Feeds the series of a node to an aggregation.
-    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
+    /// Feeds the series of a node to an aggregation; returns how many bytes that has come to hold.
+    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let mut held = 0;
         let mut pipeline = self.pipeline(input)?;
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
-            let (mut all, range_call) = (Vec::new(), pipeline.is_range_call());
-            let mut series = Series::default();
-            while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
-                all.push(std::mem::take(&mut series));
-            }
-            if range_call && has_equal(&all) {
-                return Err(Error::same_labels());
-            }
-            for series in merge_equal(all)? {
+            for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
                 aggregation.push(&series, false, &mut self.notes);
+                held += self.hold_grown(aggregation)?;
             }
-            return Ok(());
+            return Ok(held);
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
@@ -351,8 +339,15 @@ impl<'a> Evaluation<'a> {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
             aggregation.push(&series, nameless, &mut self.notes);
+            held += self.hold_grown(aggregation)?;
         }
-        Ok(())
+        Ok(held)
+    }
+
+    fn hold_grown(&mut self, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let grown = aggregation.take_grown();
+        self.budget.hold(0, grown)?;
+        Ok(grown)
     }
 
     fn matrix(&mut self, range: &RangeVector) -> Result<Value, Error> {
@@ -424,17 +419,11 @@ fn repeat(value: Value, steps: usize) -> Value {
     }
 }
 
-/// Samples of a column; a histogram counts for as many as take its room.
-fn samples(column: &Column) -> usize {
-    let histograms: usize = column.histograms.iter().map(|(_, h)| h.heap_bytes().div_ceil(16)).sum();
-    column.values.iter().filter(|v| !is_absent(**v)).count() + histograms
-}
-
 /// Samples and bytes of a value.
 fn size(value: &Value) -> (usize, usize) {
     match value {
         Value::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
-        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + samples(&s.column), b + s.column.bytes())),
+        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + s.column.samples(), b + s.column.bytes())),
         Value::Matrix(m) => {
             let count = |s: &RangeSeries| s.floats.len() + s.histograms.len();
             let samples: usize = m.iter().map(count).sum();

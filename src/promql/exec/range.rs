@@ -11,10 +11,11 @@ use super::column::Column;
 use super::error::Error;
 use super::range_histogram::{HistogramFunction, Inside};
 use super::reader::RangeSamples;
+use crate::model::labels::Quoted;
 use crate::model::{Histogram, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::over_time::{Avg, Edge, Extreme, MedianDeviation, Quantile, Sum, Variance};
-use crate::promql::functions::rate::{Extended, Extrapolated, Instant, Transitions};
+use crate::promql::functions::rate::{Extended, Extrapolated, Instant, Transitions, starts_overlap};
 use crate::promql::functions::regression::{Deriv, PredictLinear, Smoothing};
 use crate::promql::functions::window::{self, ABSENT, Edges, Kernel, Points, Windows, is_absent};
 use crate::promql::plan::RangeVector;
@@ -142,6 +143,13 @@ impl RangeFunction {
             self.floats.run(samples.points(), &self.windows, &mut out.values);
         } else {
             self.eval_mixed(labels, samples, out, notes)?;
+        }
+        let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
+        let overlap = |ts, starts| starts_overlap(ts, starts, &self.windows);
+        let floats_overlap = counter && overlap(&samples.ts, &samples.starts);
+        if floats_overlap || (counter && overlap(&samples.histogram_ts, &samples.histogram_starts)) {
+            let text = "sample has start time that overlaps with previous sample timestamp for metric";
+            notes.warning(self.span, format!("{text} {}", Quoted(labels.metric())));
         }
         for (step, q) in &self.bad_quantiles {
             if out.has(*step) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::column::Sample;
 use super::histogram_notes as wording;
 use super::reader::RangeSamples;
+use crate::model::labels::Quoted;
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::histogram_range::{Counter, Finding, Findings, Rate, Transitions, instant, total};
 use crate::promql::functions::window::{Edges, Window};
@@ -139,16 +140,17 @@ impl HistogramFunction {
         if self.found.is_empty() {
             return;
         }
+        let name = Quoted(metric);
         let warnings = [
-            (F::NotCounter, format!("this native histogram metric is not a counter: {metric:?}")),
-            (F::NotGauge, format!("this native histogram metric is not a gauge: {metric:?}")),
+            (F::NotCounter, format!("this native histogram metric is not a counter: {name}")),
+            (F::NotGauge, format!("this native histogram metric is not a gauge: {name}")),
             (F::MixedSchemas, wording::mixed_schemas(metric)),
-            (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {metric:?}")),
+            (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {name}")),
             (F::ConflictingResets, wording::conflicting_resets("aggregation")),
         ];
         let ignored = "ignored histograms in a range containing both floats and histograms for metric name";
         let infos = [
-            (F::IgnoredHistograms, format!("{ignored} {metric:?}")),
+            (F::IgnoredHistograms, format!("{ignored} {name}")),
             (F::ReconciledAddition, wording::reconciled_bounds("addition")),
             (F::ReconciledSubtraction, wording::reconciled_bounds("subtraction")),
             (F::ReconciledAggregation, wording::reconciled_bounds("aggregation")),

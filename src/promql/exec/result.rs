@@ -77,7 +77,7 @@ pub(super) fn finish(value: Value, grid: StepGrid, instant: bool) -> Result<Quer
         Value::Text(text) => Ok(QueryValue::String(grid.start, text)),
         Value::Matrix(mut series) => {
             series.sort_by(|a, b| a.labels.cmp(&b.labels));
-            Ok(QueryValue::Matrix(series))
+            Ok(QueryValue::Matrix(merge_matrix(series)?))
         }
         Value::Scalar(column) if instant => Ok(QueryValue::Scalar(grid.start, column.at(0))),
         Value::Scalar(column) => Ok(QueryValue::Matrix(vec![scalar_series(&column, grid)])),
@@ -100,6 +100,29 @@ pub(super) fn finish(value: Value, grid: StepGrid, instant: bool) -> Result<Quer
             Ok(QueryValue::Matrix(matrix.filter(|s| !s.floats.is_empty() || !s.histograms.is_empty()).collect()))
         }
     }
+}
+
+/// Merges neighbours that became equal when their names were removed.
+fn merge_matrix(series: Vec<RangeSeries>) -> Result<Vec<RangeSeries>, Error> {
+    let mut out: Vec<RangeSeries> = Vec::with_capacity(series.len());
+    for s in series {
+        match out.last_mut().filter(|last| last.labels == s.labels) {
+            None => out.push(s),
+            Some(last) => {
+                last.floats.extend(s.floats);
+                last.histograms.extend(s.histograms);
+                last.floats.sort_by_key(|f| f.0);
+                last.histograms.sort_by_key(|h| h.0);
+                let mut times: Vec<i64> = last.floats.iter().map(|f| f.0).collect();
+                times.extend(last.histograms.iter().map(|h| h.0));
+                times.sort_unstable();
+                if times.windows(2).any(|w| w[0] == w[1]) {
+                    return Err(Error::same_labels());
+                }
+            }
+        }
+    }
+    Ok(out)
 }
 
 fn remove_names(mut series: Vec<Series>) -> Vec<Series> {

@@ -8,11 +8,12 @@
 use super::column::{Column, ScalarColumn, Series};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
-use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved};
+use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
 use super::range::RangeFunction;
 use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
+use crate::model::labels::Quoted;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::{Windows, is_absent};
@@ -160,6 +161,43 @@ impl Pipeline {
         }
     }
 
+    /// All series that have a sample, with names removed operation by operation: what becomes equal on the way is merged
+    /// or refused as the operation does it. Counts as held while it runs.
+    pub fn collect_at_once(
+        &mut self,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Series>, Error> {
+        let stages = std::mem::take(&mut self.stages);
+        let (mut all, mut held) = (Vec::new(), (0, 0));
+        let mut series = Series::default();
+        while self.next(&mut series, notes, budget, cancel)? {
+            let (samples, bytes) = (series.column.samples(), series.column.bytes());
+            budget.hold(samples, bytes)?;
+            held = (held.0 + samples, held.1 + bytes);
+            all.push(std::mem::take(&mut series));
+        }
+        if self.leaf_drops_names() {
+            all = merge(all, self.is_range_call())?;
+        }
+        for stage in &stages {
+            for series in &mut all {
+                cancel.check()?;
+                stage.apply(series, notes);
+                if stage.drops_name() {
+                    remove_name(series, self.removal, stage.keeps_metadata());
+                }
+            }
+            all.retain(|s| !s.column.is_empty());
+            if stage.drops_name() {
+                all = merge(all, matches!(stage, Stage::Negate))?;
+            }
+        }
+        budget.release(held.0, held.1);
+        Ok(all)
+    }
+
     fn next_of_leaf(&mut self, out: &mut Series, notes: &mut Annotations, budget: &mut Budget) -> Result<bool, Error> {
         let drops = self.leaf_drops_names();
         match &mut self.leaf {
@@ -205,6 +243,15 @@ impl Pipeline {
     }
 }
 
+/// Merges series that became equal. Functions of range vectors and negation go series by series: they refuse equal ones
+/// even if these have no step in common.
+fn merge(series: Vec<Series>, whole: bool) -> Result<Vec<Series>, Error> {
+    if whole && has_equal(&series) {
+        return Err(Error::same_labels());
+    }
+    merge_equal(series)
+}
+
 /// Samples of one series count while it is computed; nothing of it stays.
 fn count_read(columns: &Columns, budget: &mut Budget) -> Result<(), Error> {
     budget.samples_read += columns.len() as u64;
@@ -242,13 +289,13 @@ fn note_gauges(
     if !type_labels {
         metric.clone_into(last);
         let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-        notes.info(function.span, format!("{text} {metric:?}"));
+        notes.info(function.span, format!("{text} {}", Quoted(metric)));
         return;
     }
     let declared = series.labels.get(TYPE_LABEL);
     if declared != "counter" && declared != "histogram" {
         let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-        notes.info(function.span, format!("{text}, got {declared:?}: {metric:?}"));
+        notes.info(function.span, format!("{text}, got {}: {}", Quoted(declared), Quoted(metric)));
     }
 }
 

@@ -6,29 +6,28 @@
 
 use std::cmp::Ordering;
 
-use regex::Regex;
-
 use crate::model::Labels;
+use crate::model::regexp::{Replacer, Template};
 
 /// A compiled `label_replace`.
 pub struct Replace {
     target: String,
-    replacement: String,
+    replacement: Template,
     source: String,
-    pattern: Regex,
+    pattern: Replacer,
 }
 
 impl Replace {
     /// Compiles it; the error is the text a query fails with.
     pub fn new(target: &str, replacement: &str, source: &str, pattern: &str) -> Result<Self, String> {
-        let compiled = Regex::new(&format!("^(?s:{pattern})$"))
-            .map_err(|_| format!("invalid regular expression in label_replace(): {pattern}"))?;
+        let compiled =
+            Replacer::new(pattern).map_err(|_| format!("invalid regular expression in label_replace(): {pattern}"))?;
         if target.is_empty() {
             return Err(format!("invalid destination label name in label_replace(): {target}"));
         }
         Ok(Self {
             target: target.to_owned(),
-            replacement: replacement.to_owned(),
+            replacement: compiled.template(replacement),
             source: source.to_owned(),
             pattern: compiled,
         })
@@ -41,9 +40,7 @@ impl Replace {
 
     /// The new label set, or `None` where the pattern does not match.
     pub fn apply(&self, labels: &Labels) -> Option<Labels> {
-        let captures = self.pattern.captures(labels.get(&self.source))?;
-        let mut value = String::new();
-        captures.expand(&self.replacement, &mut value);
+        let value = self.pattern.replace(labels.get(&self.source), &self.replacement)?;
         Some(labels.to_builder().set(&self.target, &value).build())
     }
 }
@@ -56,58 +53,39 @@ pub fn join(labels: &Labels, target: &str, separator: &str, sources: &[String]) 
 
 /// Orders two label sets by the values of `names`, numbers inside of values by their size; ties by all labels.
 pub fn compare_by(a: &Labels, b: &Labels, names: &[String]) -> Ordering {
-    for name in names {
-        let (left, right) = (a.get(name), b.get(name));
-        if left != right {
-            return if natural_less(left, right) { Ordering::Less } else { Ordering::Greater };
-        }
-    }
-    a.cmp(b)
+    let by_value = |name: &String| natural(a.get(name), b.get(name));
+    names.iter().map(by_value).find(|order| order.is_ne()).unwrap_or_else(|| a.cmp(b))
 }
 
-/// Whether `a` comes before `b` when runs of digits count as numbers (`facette/natsort`).
-fn natural_less(a: &str, b: &str) -> bool {
-    let (left, right) = (chunks(a), chunks(b));
-    for (i, chunk) in left.iter().enumerate() {
-        let Some(other) = right.get(i) else { return false };
-        let number = |s: &str| s.parse::<u64>().ok().filter(|_| s.starts_with(|c: char| c.is_ascii_digit()));
-        match (number(chunk), number(other)) {
-            // Digits before anything else.
-            (Some(_), None) => return true,
-            (None, Some(_)) => return false,
-            (Some(x), Some(y)) => {
-                let (x_len, y_len) = (chunk.len(), other.len());
-                if x == y && x_len != y_len {
-                    return x_len < y_len;
-                }
-                if x != y {
-                    return x < y;
-                }
-            }
-            (None, None) => {
-                if chunk != other {
-                    return chunk < other;
-                }
-            }
+/// Orders texts run by run, runs of digits as numbers and others byte by byte; the shorter one first. As
+/// `facette/natsort` where that is an order at all: there `01` and `1` each come before the other, here by their bytes.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
+    while let (Some((x, after_x)), Some((y, after_y))) = (run(left), run(right)) {
+        let order = if x[0].is_ascii_digit() && y[0].is_ascii_digit() {
+            let (x, y) = (without_zeros(x), without_zeros(y));
+            x.len().cmp(&y.len()).then_with(|| x.cmp(y))
+        } else {
+            x.cmp(y)
+        };
+        if order.is_ne() {
+            return order;
         }
+        (left, right) = (after_x, after_y);
     }
-    true
+    // Either text may go on; two that were told apart by nothing so far are by their bytes.
+    right.is_empty().cmp(&left.is_empty()).then_with(|| a.cmp(b))
 }
 
-/// Alternating runs of digits and of other bytes.
-fn chunks(text: &str) -> Vec<&str> {
-    let mut out = Vec::new();
-    let mut start = 0;
-    let bytes = text.as_bytes();
-    for i in 1..=bytes.len() {
-        let ends = i == bytes.len() || bytes[i].is_ascii_digit() != bytes[start].is_ascii_digit();
-        // Only ASCII digits begin or end a run next to other bytes, so runs end at character boundaries.
-        if ends {
-            out.push(&text[start..i]);
-            start = i;
-        }
-    }
-    out
+/// The first run of digits, or of other bytes, and what follows it.
+fn run(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let digits = text.first()?.is_ascii_digit();
+    Some(text.split_at(text.iter().position(|b| b.is_ascii_digit() != digits).unwrap_or(text.len())))
+}
+
+fn without_zeros(digits: &[u8]) -> &[u8] {
+    let zeros = digits.iter().take_while(|b| **b == b'0').count();
+    &digits[zeros..]
 }
 
 #[cfg(test)]
@@ -127,8 +105,10 @@ mod tests {
     #[test]
     fn numbers_inside_values_sort_by_size() {
         let of = |v: &str| Labels::from_pairs([("a", v)]);
-        let mut all = ["x10", "x9", "x1y", "2", "10", "é1", "é"].map(of);
+        let mut all =
+            ["x10", "x9", "x1y", "2", "10", "é1", "é", "02", "-1", "", "x9y1", "99999999999999999999"].map(of);
         all.sort_by(|a, b| compare_by(a, b, &["a".to_owned()]));
-        assert_eq!(all.each_ref().map(|l| l.get("a").to_owned()), ["2", "10", "x1y", "x9", "x10", "é", "é1"]);
+        let want = ["", "-1", "02", "2", "10", "99999999999999999999", "x1y", "x9", "x9y1", "x10", "é", "é1"];
+        assert_eq!(all.each_ref().map(|l| l.get("a").to_owned()), want);
     }
 }

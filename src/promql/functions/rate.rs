@@ -5,17 +5,39 @@
 //!
 //! *Not here:* native histograms (`functions::histogram_range`).
 
-use super::window::{ABSENT, Kernel, Points, Window};
+use super::window::{ABSENT, Kernel, Points, Window, Windows};
 
 /// Whether a start timestamp says that the counter began anew between two samples.
 ///
-/// A start equal to the previous timestamp is a reset only where the previous start is known: it is a delta series then,
-/// and else a cumulative one whose start nobody knows.
+/// A start equal to the previous timestamp is a reset only where the previous sample began before it: it is a delta
+/// series then. Without a previous start, or with one at its own sample, the series is cumulative since a time nobody
+/// knows; a previous start after its own sample says nothing.
 pub fn is_start_reset(previous_start: i64, previous_t: i64, start: i64, t: i64) -> bool {
     if start == 0 || start >= t || start < previous_t {
         return false;
     }
-    start > previous_t || previous_start != 0
+    start > previous_t || (previous_start != 0 && previous_start < previous_t)
+}
+
+/// Whether a sample claims to have begun before the previous one was taken, without being its continuation.
+fn is_start_overlap(previous_start: i64, previous_t: i64, start: i64) -> bool {
+    start != 0 && start < previous_t && start != previous_start
+}
+
+/// Whether samples of one window contradict each other about when the counter began.
+pub fn starts_overlap(ts: &[i64], starts: &[i64], windows: &Windows) -> bool {
+    let overlap = |i: &usize| is_start_overlap(starts[i - 1], ts[i - 1], starts[*i]);
+    let mut pairs = (1..starts.len()).filter(overlap).peekable();
+    if pairs.peek().is_none() {
+        return false;
+    }
+    let pairs: Vec<usize> = pairs.collect();
+    (0..windows.grid.len()).any(|step| {
+        let window = windows.window(step);
+        // Of the pairs that begin inside the window the first ends first.
+        let first = pairs.partition_point(|i| ts[i - 1] <= window.start);
+        pairs.get(first).is_some_and(|i| ts[*i] <= window.end)
+    })
 }
 
 /// Which samples begin a new life of the counter, ascending; with a cursor that follows the windows.
@@ -120,9 +142,9 @@ impl Kernel for Extrapolated {
         }
         let first_t = if from_start { start } else { points.ts[lo] };
         let last_t = points.ts[hi - 1];
-        let gaps = (n - 1) + usize::from(from_start);
         let to_start = if from_start { 0 } else { first_t - window.start };
-        let shape = Shape { to_start, sampled: last_t - first_t, to_end: window.end - last_t, gaps };
+        let between = last_t - points.ts[lo];
+        let shape = Shape { to_start, between, covered: last_t - first_t, to_end: window.end - last_t, gaps: n - 1 };
         if shape != self.shape {
             (self.shape, self.extrapolation) = (shape, Extrapolation::of(shape, self.per));
         }
@@ -135,7 +157,10 @@ impl Kernel for Extrapolated {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Shape {
     to_start: i64,
-    sampled: i64,
+    /// From the first sample to the last.
+    between: i64,
+    /// As `between`, but from the start of the counter where that is known to lie in the window.
+    covered: i64,
     to_end: i64,
     gaps: usize,
 }
@@ -154,8 +179,9 @@ impl Extrapolation {
     fn of(shape: Shape, per: f64) -> Self {
         let mut to_start = shape.to_start as f64 / 1000.0;
         let mut to_end = shape.to_end as f64 / 1000.0;
-        let sampled = shape.sampled as f64 / 1000.0;
-        let average = sampled / shape.gaps as f64;
+        let sampled = shape.covered as f64 / 1000.0;
+        // The start of a counter is no scrape, so it tells nothing of the interval; one sample alone goes nowhere.
+        let average = shape.between as f64 / 1000.0 / shape.gaps.max(1) as f64;
         // Samples this close to an edge are taken to go on up to it; otherwise the series is taken to begin or end half
         // an interval away.
         let threshold = average * 1.1;
@@ -326,7 +352,7 @@ impl Kernel for Transitions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::window::{Windows, is_absent, run};
+    use super::super::window::{is_absent, run};
     use super::*;
     use crate::model::StepGrid;
 
@@ -359,6 +385,31 @@ mod tests {
     fn one_sample_is_no_rate() {
         assert!(is_absent(one(Extrapolated::rate(60_000), &[(0, 1.0)], 0, 60_000)));
         assert!(is_absent(one(Instant { rate: true }, &[(0, 1.0)], 0, 60_000)));
+    }
+
+    #[test]
+    fn a_start_tells_a_reset_unless_it_is_nonsense() {
+        assert!(is_start_reset(0, 10, 11, 20));
+        assert!(is_start_reset(5, 10, 10, 20), "delta: begins where the previous one ended");
+        for (previous, start) in [(0, 10), (10, 10), (15, 10), (5, 9), (5, 20), (5, 25), (5, 0)] {
+            assert!(!is_start_reset(previous, 10, start, 20), "{previous} then {start}");
+        }
+    }
+
+    #[test]
+    fn starts_overlap_only_inside_of_one_window() {
+        let ts = [10, 20, 30, 40];
+        let at = |t: i64, range: i64, starts: &[i64; 4]| {
+            let windows = Windows { grid: StepGrid::instant(t), offset: 0, range, at: None, before: 0, after: 0 };
+            starts_overlap(&ts, starts, &windows)
+        };
+        let overlap = [5, 5, 15, 15];
+        assert!(at(40, 40, &overlap));
+        assert!(at(30, 11, &overlap));
+        assert!(!at(30, 10, &overlap), "the sample before is outside");
+        assert!(!at(29, 40, &overlap));
+        assert!(!at(40, 20, &overlap), "15 again is a continuation");
+        assert!(!at(40, 40, &[5, 10, 20, 0]));
     }
 
     #[test]
