@@ -316,14 +316,18 @@ impl<'a> Evaluation<'a> {
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
-                self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
+                let held = self.feed(*input, &mut aggregation)?;
+                let series = aggregation.finish(&mut self.notes);
+                // Counted again as the value of the node.
+                self.budget.release(0, held);
+                Ok(Value::Vector(series.into()))
             }
         }
     }
 
-    /// Feeds the series of a node to an aggregation.
-    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
+    /// Feeds the series of a node to an aggregation; returns how many bytes that has come to hold.
+    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let mut held = 0;
         let mut pipeline = self.pipeline(input)?;
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
@@ -331,8 +335,9 @@ impl<'a> Evaluation<'a> {
             let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
             for (rank, series) in (0u32..).zip(&all) {
                 aggregation.push(series, rank, false, &mut self.notes);
+                held += self.hold_grown(aggregation)?;
             }
-            return Ok(());
+            return Ok(held);
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
@@ -341,8 +346,15 @@ impl<'a> Evaluation<'a> {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
             aggregation.push(&series, pipeline.rank(), nameless, &mut self.notes);
+            held += self.hold_grown(aggregation)?;
         }
-        Ok(())
+        Ok(held)
+    }
+
+    fn hold_grown(&mut self, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let grown = aggregation.take_grown();
+        self.budget.hold(0, grown)?;
+        Ok(grown)
     }
 
     fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
