@@ -179,7 +179,11 @@ impl Pipeline {
             all.push(std::mem::take(&mut series));
         }
         if self.leaf_drops_names() {
-            all = merge(all, self.is_range_call())?;
+            // Functions of range vectors go series by series: they refuse equal ones even if these never meet at a step.
+            if self.is_range_call() && has_equal(&all) {
+                return Err(Error::same_labels());
+            }
+            all = merge_equal(all)?;
         }
         for stage in &stages {
             for series in &mut all {
@@ -191,7 +195,7 @@ impl Pipeline {
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
-                all = merge(all, matches!(stage, Stage::Negate))?;
+                all = merge_equal(all)?;
             }
         }
         budget.release(held.0, held.1);
@@ -241,15 +245,6 @@ impl Pipeline {
         }
         Ok(true)
     }
-}
-
-/// Merges series that became equal. Functions of range vectors and negation go series by series: they refuse equal ones
-/// even if these have no step in common.
-fn merge(series: Vec<Series>, whole: bool) -> Result<Vec<Series>, Error> {
-    if whole && has_equal(&series) {
-        return Err(Error::same_labels());
-    }
-    merge_equal(series)
 }
 
 /// Samples of one series count while it is computed; nothing of it stays.
