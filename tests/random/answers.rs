@@ -96,7 +96,7 @@ fn nearly(a: f64, b: f64) -> bool {
 }
 
 fn same_histogram(a: &Histogram, b: &Histogram) -> bool {
-    let (a, b) = (compacted(a), compacted(b));
+    let (a, b) = (compacted(a.clone()), compacted(b.clone()));
     let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| nearly(*a, *b));
     a.schema == b.schema
         && a.zero_threshold == b.zero_threshold
