@@ -1,7 +1,7 @@
 //! Aggregations that take series one by one: `sum avg min max count group stddev stdvar`.
 //!
-//! *Invariants:* samples of a group are added in the order of series, compensated, as Prometheus does; a group holds a
-//! few numbers per step and no series.
+//! *Invariants:* samples of a group are added in the order in which storage is read, compensated, as Prometheus does; a
+//! group holds a few numbers per step and no series.
 //!
 //! *Not here:* aggregations that need all series of a group at once (`select_k`).
 
@@ -36,6 +36,8 @@ pub struct Aggregation {
 struct Group {
     labels: Labels,
     dropped: bool,
+    /// Lowest rank of its series.
+    first: u32,
     cells: Cells,
     /// Sums or means of native histograms; empty until the first one comes.
     histograms: Vec<Option<Box<HistogramCell>>>,
@@ -58,16 +60,17 @@ impl Aggregation {
         Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), buf: String::new() }
     }
 
-    /// Takes one series; `nameless` when its name is to be taken for absent.
-    pub fn push(&mut self, series: &Series, nameless: bool, notes: &mut Annotations) {
+    /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
+    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool, notes: &mut Annotations) {
         self.keys.write(&mut self.buf, &series.labels, nameless);
         let (n, new) = self.index.number(&self.buf);
         if new {
             let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
-            self.groups.push(Group::new(self.op, labels, self.steps));
+            self.groups.push(Group::new(self.op, labels, rank, self.steps));
         }
         let group = &mut self.groups[n];
         group.dropped |= series.dropped;
+        group.first = group.first.min(rank);
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
@@ -75,8 +78,9 @@ impl Aggregation {
         }
     }
 
-    /// The groups in order of their first series.
-    pub fn finish(self, notes: &mut Annotations) -> Vec<Series> {
+    /// The groups in order of the first series of each, by labels.
+    pub fn finish(mut self, notes: &mut Annotations) -> Vec<Series> {
+        self.groups.sort_by_key(|g| g.first);
         let (op, span) = (self.op, self.span);
         let mut out = Vec::with_capacity(self.groups.len());
         for mut group in self.groups {
@@ -99,7 +103,7 @@ impl Aggregation {
 }
 
 impl Group {
-    fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
+    fn new(op: AggregateOp, labels: Labels, first: u32, steps: usize) -> Self {
         let empty = || vec![ABSENT; steps];
         let zero = || vec![0.0; steps];
         let cells = match op {
@@ -111,7 +115,7 @@ impl Group {
             AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Variance { m2: empty(), mean: zero(), count: zero() },
             _ => Cells::Sum { sum: empty(), c: zero() },
         };
-        Self { labels, dropped: false, cells, histograms: Vec::new() }
+        Self { labels, dropped: false, first, cells, histograms: Vec::new() }
     }
 
     fn push_histograms(

@@ -20,7 +20,7 @@ use super::result::RangeSeries;
 use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
 use super::stage::Stage;
-use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
+use super::stream::{Leaf, NameRemoval, Pipeline, Ranked, in_label_order, in_reading_order, per_step};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
@@ -152,8 +152,8 @@ impl<'a> Evaluation<'a> {
         ids.iter().map(|id| self.scalar(*id)).collect()
     }
 
-    fn stored(&mut self, request: usize) -> std::vec::IntoIter<SelectedSeries> {
-        self.sets[request].take().unwrap_or_default().into_iter()
+    fn stored(&mut self, request: usize) -> std::vec::IntoIter<Ranked> {
+        in_reading_order(self.sets[request].take().unwrap_or_default())
     }
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
@@ -187,7 +187,7 @@ impl<'a> Evaluation<'a> {
                     Leaf::Ready(Vec::new().into_iter())
                 }
                 Op::Select { request, windows, pick } => {
-                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick }
+                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
                 _ => Leaf::Ready(self.vector(at)?.series.into_iter()),
@@ -269,16 +269,17 @@ impl<'a> Evaluation<'a> {
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
             return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
         }
-        let (mut out, mut series) = (Vec::new(), Series::default());
+        let (mut out, mut ranks, mut series) = (Vec::new(), Vec::new(), Series::default());
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             self.budget.hold(series.column.samples(), series.column.bytes())?;
             out.push(std::mem::take(&mut series));
+            ranks.push(pipeline.rank());
         }
         // Counted again as the value of the node.
         for s in &out {
             self.budget.release(s.column.samples(), s.column.bytes());
         }
-        Ok(out.into())
+        Ok(in_label_order(out, &ranks).into())
     }
 
     fn aggregate(&mut self, id: NodeId) -> Result<Value, Error> {
@@ -326,8 +327,9 @@ impl<'a> Evaluation<'a> {
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
-            for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
-                aggregation.push(&series, false, &mut self.notes);
+            let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
+            for (rank, series) in (0u32..).zip(&all) {
+                aggregation.push(series, rank, false, &mut self.notes);
             }
             return Ok(());
         }
@@ -337,7 +339,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless, &mut self.notes);
+            aggregation.push(&series, pipeline.rank(), nameless, &mut self.notes);
         }
         Ok(())
     }
@@ -348,7 +350,7 @@ impl<'a> Evaluation<'a> {
         match range.input {
             RangeInput::Stored(request) => {
                 let (mut columns, mut piece) = (Columns::default(), Columns::default());
-                for mut series in self.stored(request) {
+                for (_, mut series) in self.stored(request) {
                     self.cancel.check()?;
                     read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
                     self.budget.samples_read += columns.len() as u64;

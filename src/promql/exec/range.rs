@@ -119,7 +119,7 @@ impl RangeFunction {
             // Also for `absent_over_time`, which asks only whether there is something.
             _ => Box::new(Edge::Present),
         };
-        let histograms = HistogramFunction::new(function, range.windows.range);
+        let histograms = HistogramFunction::new(function, range);
         Ok(Self {
             function,
             windows: range.windows,
@@ -152,10 +152,14 @@ impl RangeFunction {
         if samples.histograms.is_empty() {
             self.floats.run(samples.points(), &self.windows, &mut out.values);
         } else {
-            self.eval_mixed(labels, samples, out, notes)?;
+            self.eval_mixed(labels, samples, out, notes);
         }
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
-        if counter && starts_overlap(&samples.ts, &samples.starts, &self.windows) {
+        let overlaps = || {
+            starts_overlap(&samples.ts, &samples.starts, &self.windows)
+                || starts_overlap(&samples.histogram_ts, &samples.histogram_starts, &self.windows)
+        };
+        if counter && overlaps() {
             let text = "sample has start time that overlaps with previous sample timestamp for metric";
             notes.warning(self.span, format!("{text} {}", Quoted(labels.metric())));
         }
@@ -168,13 +172,7 @@ impl RangeFunction {
         Ok(())
     }
 
-    fn eval_mixed(
-        &mut self,
-        labels: &Labels,
-        samples: &RangeSamples,
-        out: &mut Column,
-        notes: &mut Annotations,
-    ) -> Result<(), Error> {
+    fn eval_mixed(&mut self, labels: &Labels, samples: &RangeSamples, out: &mut Column, notes: &mut Annotations) {
         let points = samples.points();
         self.floats.begin(points);
         self.histograms.begin(samples);
@@ -184,21 +182,22 @@ impl RangeFunction {
             let (start, end) = (window.start - self.windows.before, window.end + self.windows.after);
             floats.advance(points.ts, start, end);
             histograms.advance(&samples.histogram_ts, start, end);
-            if histograms.lo < histograms.hi && self.extended {
-                return Err(Error::query("smoothed and anchored modifiers do not work with native histograms"));
-            }
             let value = if floats.lo < floats.hi { self.floats.one(points, floats, window) } else { ABSENT };
             if histograms.lo == histograms.hi {
                 out.values[step] = value;
                 continue;
             }
             let float = (!is_absent(value)).then_some(value);
-            if let Some(sample) = self.histograms.eval(Inside { samples, floats, histograms }, float, window) {
+            let inside = Inside { samples, floats, histograms };
+            let found = match self.histograms.extended() {
+                Some(extended) => self.histograms.eval_extended(extended, inside, float, window, start),
+                None => self.histograms.eval(inside, float, window),
+            };
+            if let Some(sample) = found {
                 out.put(step, sample);
             }
         }
         self.histograms.note(labels.metric(), self.span, notes);
-        Ok(())
     }
 }
 
@@ -208,7 +207,7 @@ pub fn matrix(samples: &RangeSamples, range: &RangeVector) -> super::result::Ran
     let window = windows.window(0);
     let (mut floats, mut histograms) = (Edges::default(), Edges::default());
     floats.advance(&samples.ts, window.start - windows.before, window.end + windows.after);
-    histograms.advance(&samples.histogram_ts, window.start - windows.before, window.end + windows.after);
+    histograms.advance(&samples.histogram_ts, window.start, window.end);
     let pairs = |e: Edges| samples.ts[e.lo..e.hi].iter().copied().zip(samples.vs[e.lo..e.hi].iter().copied());
     let histogram = |i: usize| (samples.histogram_ts[i], Arc::<Histogram>::clone(&samples.histograms[i]));
     let mut floats: Vec<(i64, f64)> = pairs(floats).collect();

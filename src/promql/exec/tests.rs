@@ -8,6 +8,7 @@ use super::error::Error;
 use super::result::{QueryResult, QueryValue};
 use super::{Engine, EngineOptions, Times};
 use crate::model::{Labels, StepGrid};
+use crate::promql::source::{SelectRequest, SeriesSet, Source};
 use crate::promql::{ParseOptions, parse, parse_metric};
 use crate::testkit::memory_source::{MemorySource, Point};
 
@@ -29,6 +30,42 @@ fn with(options: EngineOptions, query: &str, times: Times) -> Result<QueryResult
 
 fn at(query: &str) -> QueryValue {
     with(EngineOptions::default(), query, Times::Instant(600_000)).unwrap().value
+}
+
+/// Storage that keeps its series the other way round.
+struct Backwards(MemorySource);
+
+impl Source for Backwards {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> futures::future::BoxFuture<'a, Result<SeriesSet, crate::error::Error>> {
+        Box::pin(async {
+            let mut set = self.0.select(request).await?;
+            set.series.iter_mut().rev().zip(0..).for_each(|(series, place)| series.place = place);
+            Ok(set)
+        })
+    }
+}
+
+#[test]
+fn the_order_in_which_storage_is_read_does_not_show() {
+    let queries = [
+        "a_total",
+        "last_over_time({job=~'.+'}[1m])",
+        "topk(1, {job=~'.+'})",
+        "topk(1, sum by (job) (a_total))",
+        "-a_total",
+    ];
+    for query in queries {
+        let ast = parse(query, ParseOptions::all()).unwrap();
+        for times in [Times::Instant(600_000), Times::Range(StepGrid { start: 0, end: 600_000, step: 60_000 })] {
+            let ask = |source: &dyn Source| {
+                block_on(Engine::default().query(source, &ast, times, &CancelToken::default())).unwrap().value
+            };
+            assert_eq!(ask(&Backwards(source())), ask(&source()), "{query} {times:?}");
+        }
+    }
 }
 
 #[test]

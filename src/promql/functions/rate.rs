@@ -232,7 +232,7 @@ pub fn interpolate(left: (i64, f64), right: (i64, f64), t: i64, counter: bool) -
 }
 
 /// The last sample at or before the window's start (or the first of all), as an offset into `ts`.
-fn anchor(ts: &[i64], start: i64) -> usize {
+pub(super) fn anchor(ts: &[i64], start: i64) -> usize {
     ts[..ts.len() - 1].partition_point(|t| *t <= start).saturating_sub(1)
 }
 
