@@ -146,9 +146,13 @@ impl BlockReader {
     }
 
     /// Label sets (and hashes) of the series that fulfil all matchers and may have a sample in `range`, in block order.
-    pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, u64)> {
+    pub fn series<'a>(
+        &'a self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = (Labels, u64)> + use<'a> {
         let rows = self.index.matching(matchers, range);
-        rows.into_iter().map(|row| (self.index.labels(row), self.index.hash(row))).collect()
+        rows.into_iter().map(|row| (self.index.labels(row), self.index.hash(row)))
     }
 
     /// Names of labels of those series.

@@ -207,7 +207,7 @@ fn hashes_that_follow_from_the_tenant_are_not_stored() {
     }
     let reader = run(open(&writer.finish().unwrap()));
     let want: Vec<_> = set.iter().map(|s| (s.labels.clone(), of_tenant(s))).collect();
-    assert_eq!(reader.series(&[], TimeRange::all()), want);
+    assert_eq!(reader.series(&[], TimeRange::all()).collect::<Vec<_>>(), want);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Aggregation {
     span: Span,
     index: KeyIndex,
     groups: Vec<Group>,
+    /// Bytes that came to be held since they were last asked for.
+    grown: usize,
     buf: String,
 }
 
@@ -57,7 +59,7 @@ enum Cells {
 impl Aggregation {
     /// An empty aggregation; `span` is the place of its input in the text.
     pub fn new(op: AggregateOp, keys: KeyLabels, steps: usize, span: Span) -> Self {
-        Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), buf: String::new() }
+        Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), grown: 0, buf: String::new() }
     }
 
     /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
@@ -67,6 +69,7 @@ impl Aggregation {
         if new {
             let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
             self.groups.push(Group::new(self.op, labels, rank, self.steps));
+            self.grown += self.steps * self.groups[n].cells.bytes_per_step();
         }
         let group = &mut self.groups[n];
         group.dropped |= series.dropped;
@@ -74,8 +77,13 @@ impl Aggregation {
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
-            group.push_histograms(self.op, &series.column, (self.span, metric), notes);
+            self.grown += group.push_histograms(self.op, &series.column, (self.span, metric), notes);
         }
+    }
+
+    /// Bytes that came to be held since this was last asked.
+    pub fn take_grown(&mut self) -> usize {
+        std::mem::take(&mut self.grown)
     }
 
     /// The groups in order of the first series of each, by labels.
@@ -118,13 +126,15 @@ impl Group {
         Self { labels, dropped: false, first, cells, histograms: Vec::new() }
     }
 
+    /// Takes the histograms of a series; returns how many bytes more are held.
     fn push_histograms(
         &mut self,
         op: AggregateOp,
         column: &Column,
         (span, metric): (Span, &str),
         notes: &mut Annotations,
-    ) {
+    ) -> usize {
+        let mut grown = 0;
         match (&mut self.cells, op) {
             (Cells::Count(count), _) => {
                 for (step, _) in &column.histograms {
@@ -138,16 +148,30 @@ impl Group {
                 for (step, h) in &column.histograms {
                     match &mut self.histograms[*step as usize] {
                         Some(cell) => cell.push(h, (span, metric), notes),
-                        slot => *slot = Some(Box::new(HistogramCell::new(op == AggregateOp::Avg, h))),
+                        slot => {
+                            *slot = Some(Box::new(HistogramCell::new(op == AggregateOp::Avg, h)));
+                            // Indexes and compensated counts take two and a half times the room of counts.
+                            grown += 3 * h.heap_bytes();
+                        }
                     }
                 }
             }
             _ => notes.info(span, format!("ignored histogram in {op} aggregation")),
         }
+        grown
     }
 }
 
 impl Cells {
+    fn bytes_per_step(&self) -> usize {
+        match self {
+            Self::Sum { .. } => 16,
+            Self::Avg(_) => size_of::<Option<Mean>>(),
+            Self::Min(_) | Self::Max(_) | Self::Count(_) | Self::Group(_) => 8,
+            Self::Variance { .. } => 24,
+        }
+    }
+
     fn push(&mut self, values: &[f64]) {
         match self {
             Self::Sum { sum, c } => push_sum(sum, c, values),

@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
                 let seconds = node.grid.iter().map(|t| t as f64 / 1000.0);
                 Ok(Value::Scalar(ScalarColumn::Steps(seconds.collect())))
             }
-            Op::Matrix(range) => self.matrix(range),
+            Op::Matrix(range) => self.matrix(id, range),
             Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
             Op::ScalarBinary { op, lhs, rhs } => {
                 let (l, r) = (self.scalar(*lhs)?, self.scalar(*rhs)?);
@@ -195,7 +195,8 @@ impl<'a> Evaluation<'a> {
         };
         stages.reverse();
         let options = self.options;
-        Ok(Pipeline::new(leaf, stages, self.removal, options.use_start_timestamps, options.type_and_unit_labels))
+        let (starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
+        Ok(Pipeline::new((leaf, at), stages, self.removal, starts, type_labels))
     }
 
     fn range_leaf(&mut self, function: FunctionName, range: &RangeVector, params: &[NodeId]) -> Result<Leaf, Error> {
@@ -315,14 +316,18 @@ impl<'a> Evaluation<'a> {
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
-                self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
+                let held = self.feed(*input, &mut aggregation)?;
+                let series = aggregation.finish(&mut self.notes);
+                // Counted again as the value of the node.
+                self.budget.release(0, held);
+                Ok(Value::Vector(series.into()))
             }
         }
     }
 
-    /// Feeds the series of a node to an aggregation.
-    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
+    /// Feeds the series of a node to an aggregation; returns how many bytes that has come to hold.
+    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let mut held = 0;
         let mut pipeline = self.pipeline(input)?;
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
@@ -330,8 +335,9 @@ impl<'a> Evaluation<'a> {
             let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
             for (rank, series) in (0u32..).zip(&all) {
                 aggregation.push(series, rank, false, &mut self.notes);
+                held += self.hold_grown(aggregation)?;
             }
-            return Ok(());
+            return Ok(held);
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
@@ -340,11 +346,18 @@ impl<'a> Evaluation<'a> {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
             aggregation.push(&series, pipeline.rank(), nameless, &mut self.notes);
+            held += self.hold_grown(aggregation)?;
         }
-        Ok(())
+        Ok(held)
     }
 
-    fn matrix(&mut self, range: &RangeVector) -> Result<Value, Error> {
+    fn hold_grown(&mut self, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let grown = aggregation.take_grown();
+        self.budget.hold(0, grown)?;
+        Ok(grown)
+    }
+
+    fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
         let mut samples = RangeSamples::default();
         let mut out: Vec<RangeSeries> = Vec::new();
         match range.input {
@@ -356,6 +369,9 @@ impl<'a> Evaluation<'a> {
                     self.budget.samples_read += columns.len() as u64;
                     self.budget.hold(columns.len(), columns.heap_bytes())?;
                     samples.take(&mut columns, false);
+                    if let Some(counts) = &mut self.budget.counts {
+                        counts.windowed(id, &range.windows, &samples, true);
+                    }
                     out.push(RangeSeries { labels: series.labels, ..range::matrix(&samples, range) });
                 }
             }

@@ -20,7 +20,7 @@ use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::histogram_range::Findings;
 use crate::promql::functions::window::{Windows, is_absent};
-use crate::promql::plan::Pick;
+use crate::promql::plan::{NodeId, Pick};
 use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
@@ -91,6 +91,8 @@ pub enum NameRemoval {
 /// A leaf and the stages behind it.
 pub struct Pipeline {
     leaf: Leaf,
+    /// The leaf in the plan.
+    node: NodeId,
     /// From the leaf outwards.
     stages: Vec<Stage>,
     removal: NameRemoval,
@@ -105,9 +107,16 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A pipeline; `stages` from the leaf outwards.
-    pub fn new(leaf: Leaf, stages: Vec<Stage>, removal: NameRemoval, with_starts: bool, type_labels: bool) -> Self {
+    pub fn new(
+        (leaf, node): (Leaf, NodeId),
+        stages: Vec<Stage>,
+        removal: NameRemoval,
+        with_starts: bool,
+        type_labels: bool,
+    ) -> Self {
         Self {
             leaf,
+            node,
             stages,
             removal,
             with_starts,
@@ -259,6 +268,9 @@ impl Pipeline {
                 let mut found = Findings::default();
                 select(&self.columns, windows, *pick, &mut out.column, &mut found);
                 range_histogram::note(found, out.labels.metric(), *span, notes);
+                if let Some(counts) = &mut budget.counts {
+                    counts.selected(self.node, windows.grid, &out.column);
+                }
             }
             Leaf::Range { series, function } => {
                 let Some((rank, mut next)) = series.next() else { return Ok(false) };
@@ -269,6 +281,9 @@ impl Pipeline {
                     totals_only(&mut self.columns);
                 }
                 self.samples.take(&mut self.columns, self.with_starts);
+                if let Some(counts) = &mut budget.counts {
+                    counts.windowed(self.node, &function.windows, &self.samples, true);
+                }
                 (out.labels, out.dropped) = (next.labels, false);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
@@ -277,6 +292,9 @@ impl Pipeline {
                 let Some(next) = series.next() else { return Ok(false) };
                 self.rank += 1;
                 self.samples.take_steps(&next.column, *grid);
+                if let Some(counts) = &mut budget.counts {
+                    counts.windowed(self.node, &function.windows, &self.samples, false);
+                }
                 (out.labels, out.dropped) = (next.labels, next.dropped);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);

@@ -239,3 +239,18 @@ fn annotations_about_buckets_name_the_metric_only_where_names_go_last() {
     assert!(of(true).contains("malformed value of \"\" for metric name \"b_total\""), "{}", of(true));
     assert!(!of(false).contains("for metric name"), "{}", of(false));
 }
+
+#[test]
+fn floats_within_reach_of_an_anchored_window_mix_with_histograms() {
+    let mut source = MemorySource::new();
+    let (labels, _) = parse_metric("a").unwrap();
+    source.append(&labels, 0, 0, &Point::Float(1.0)).unwrap();
+    for t in [60_000, 120_000] {
+        source.append(&labels, t, 0, &histogram()[0]).unwrap();
+    }
+    let ast = parse("rate(a[1m] anchored)", ParseOptions::all()).unwrap();
+    let got =
+        block_on(Engine::default().query(&source, &ast, Times::Instant(120_000), &CancelToken::default())).unwrap();
+    assert_eq!(got.value, QueryValue::Vector(Vec::new()));
+    assert!(!got.annotations.is_empty());
+}
