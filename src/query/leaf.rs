@@ -18,7 +18,7 @@ use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::QueryBudget;
 use super::merge::{IN_HEAD, Piece, merge};
-use crate::block::PackedSeries;
+use crate::block::{PackedSeries, order};
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
 use crate::ingest::ingester::Shard;
@@ -83,12 +83,16 @@ impl Leaf {
             let piece = Piece { rank: IN_HEAD, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
             series.push((labels, vec![piece]));
         }
-        if !blocks.is_empty() {
+        let in_blocks = !blocks.is_empty();
+        if in_blocks {
             self.add_blocks(&mut series, blocks, request, budget).await?;
         }
-        let mut series: Vec<SelectedSeries> =
-            series.into_iter().map(|(labels, pieces)| SelectedSeries { labels, cursor: merge(pieces) }).collect();
+        let selected = |(labels, pieces)| SelectedSeries { labels, place: 0, cursor: merge(pieces) };
+        let mut series: Vec<SelectedSeries> = series.into_iter().map(selected).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        if in_blocks {
+            number_places(&mut series);
+        }
         Ok(SeriesSet { series, warnings: Vec::new() })
     }
 
@@ -174,6 +178,16 @@ impl Leaf {
     pub(super) async fn barrier(&self) -> Result<(), Error> {
         try_join_all(self.shards.iter().map(|shard| shard.group.read_index())).await.map_err(storage)?;
         Ok(())
+    }
+}
+
+/// Numbers series as blocks order them.
+fn number_places(series: &mut [SelectedSeries]) {
+    let keys: Vec<order::Key<'_>> = series.iter().map(|s| order::Key::new(&s.labels)).collect();
+    let mut by_place: Vec<u32> = (0..series.len() as u32).collect();
+    by_place.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+    for (place, at) in (0u32..).zip(by_place) {
+        series[at as usize].place = place;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Aggregations that take series one by one: `sum avg min max count group stddev stdvar`.
 //!
-//! *Invariants:* samples of a group are added in the order of series, compensated, as Prometheus does; a group holds a
-//! few numbers per step and no series.
+//! *Invariants:* samples of a group are added in the order in which storage is read, compensated, as Prometheus does; a
+//! group holds a few numbers per step and no series.
 //!
 //! *Not here:* aggregations that need all series of a group at once (`select_k`).
 
@@ -30,12 +30,16 @@ pub struct Aggregation {
     span: Span,
     index: KeyIndex,
     groups: Vec<Group>,
+    /// Bytes that came to be held since they were last asked for.
+    grown: usize,
     buf: String,
 }
 
 struct Group {
     labels: Labels,
     dropped: bool,
+    /// Lowest rank of its series.
+    first: u32,
     cells: Cells,
     /// Sums or means of native histograms; empty until the first one comes.
     histograms: Vec<Option<Box<HistogramCell>>>,
@@ -55,28 +59,36 @@ enum Cells {
 impl Aggregation {
     /// An empty aggregation; `span` is the place of its input in the text.
     pub fn new(op: AggregateOp, keys: KeyLabels, steps: usize, span: Span) -> Self {
-        Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), buf: String::new() }
+        Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), grown: 0, buf: String::new() }
     }
 
-    /// Takes one series; `nameless` when its name is to be taken for absent.
-    pub fn push(&mut self, series: &Series, nameless: bool, notes: &mut Annotations) {
+    /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
+    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool, notes: &mut Annotations) {
         self.keys.write(&mut self.buf, &series.labels, nameless);
         let (n, new) = self.index.number(&self.buf);
         if new {
             let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
-            self.groups.push(Group::new(self.op, labels, self.steps));
+            self.groups.push(Group::new(self.op, labels, rank, self.steps));
+            self.grown += self.steps * self.groups[n].cells.bytes_per_step();
         }
         let group = &mut self.groups[n];
         group.dropped |= series.dropped;
+        group.first = group.first.min(rank);
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
-            group.push_histograms(self.op, &series.column, (self.span, metric), notes);
+            self.grown += group.push_histograms(self.op, &series.column, (self.span, metric), notes);
         }
     }
 
-    /// The groups in order of their first series.
-    pub fn finish(self, notes: &mut Annotations) -> Vec<Series> {
+    /// Bytes that came to be held since this was last asked.
+    pub fn take_grown(&mut self) -> usize {
+        std::mem::take(&mut self.grown)
+    }
+
+    /// The groups in order of the first series of each, by labels.
+    pub fn finish(mut self, notes: &mut Annotations) -> Vec<Series> {
+        self.groups.sort_by_key(|g| g.first);
         let (op, span) = (self.op, self.span);
         let mut out = Vec::with_capacity(self.groups.len());
         for mut group in self.groups {
@@ -99,7 +111,7 @@ impl Aggregation {
 }
 
 impl Group {
-    fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
+    fn new(op: AggregateOp, labels: Labels, first: u32, steps: usize) -> Self {
         let empty = || vec![ABSENT; steps];
         let zero = || vec![0.0; steps];
         let cells = match op {
@@ -111,16 +123,18 @@ impl Group {
             AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Variance { m2: empty(), mean: zero(), count: zero() },
             _ => Cells::Sum { sum: empty(), c: zero() },
         };
-        Self { labels, dropped: false, cells, histograms: Vec::new() }
+        Self { labels, dropped: false, first, cells, histograms: Vec::new() }
     }
 
+    /// Takes the histograms of a series; returns how many bytes more are held.
     fn push_histograms(
         &mut self,
         op: AggregateOp,
         column: &Column,
         (span, metric): (Span, &str),
         notes: &mut Annotations,
-    ) {
+    ) -> usize {
+        let mut grown = 0;
         match (&mut self.cells, op) {
             (Cells::Count(count), _) => {
                 for (step, _) in &column.histograms {
@@ -134,16 +148,30 @@ impl Group {
                 for (step, h) in &column.histograms {
                     match &mut self.histograms[*step as usize] {
                         Some(cell) => cell.push(h, (span, metric), notes),
-                        slot => *slot = Some(Box::new(HistogramCell::new(op == AggregateOp::Avg, h))),
+                        slot => {
+                            *slot = Some(Box::new(HistogramCell::new(op == AggregateOp::Avg, h)));
+                            // Indexes and compensated counts take two and a half times the room of counts.
+                            grown += 3 * h.heap_bytes();
+                        }
                     }
                 }
             }
             _ => notes.info(span, format!("ignored histogram in {op} aggregation")),
         }
+        grown
     }
 }
 
 impl Cells {
+    fn bytes_per_step(&self) -> usize {
+        match self {
+            Self::Sum { .. } => 16,
+            Self::Avg(_) => size_of::<Option<Mean>>(),
+            Self::Min(_) | Self::Max(_) | Self::Count(_) | Self::Group(_) => 8,
+            Self::Variance { .. } => 24,
+        }
+    }
+
     fn push(&mut self, values: &[f64]) {
         match self {
             Self::Sum { sum, c } => push_sum(sum, c, values),

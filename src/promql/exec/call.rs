@@ -31,7 +31,7 @@ pub struct Call {
     pub span: Span,
     /// Steps.
     pub grid: StepGrid,
-    /// The query has one step: order may mean something.
+    /// There is one step, and it is no step among others: order may mean something.
     pub instant: bool,
     /// How names are removed.
     pub removal: NameRemoval,

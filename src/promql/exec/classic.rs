@@ -8,6 +8,7 @@
 
 use super::column::{Column, Series};
 use super::labels::KeyIndex;
+use crate::model::labels::Quoted;
 use crate::model::{Histogram, Labels};
 use crate::promql::annotations::{Annotations, ForcedMonotonicity};
 use crate::promql::functions::quantile::{Bucket, Repair, bucket_fraction, bucket_quantile};
@@ -58,7 +59,7 @@ impl Histograms {
             }
             let bound = s.labels.get(BUCKET_LABEL);
             let Some(upper) = parse_bound(bound) else {
-                let text = format!("bucket label \"le\" is missing or has a malformed value of {bound:?}");
+                let text = format!("bucket label \"le\" is missing or has a malformed value of {}", Quoted(bound));
                 notes.warning(span, with_metric(text, s.labels.metric()));
                 continue;
             };
@@ -171,7 +172,7 @@ fn parse_bound(text: &str) -> Option<f64> {
 
 /// Appends the metric's name to an annotation, if there is one.
 pub fn with_metric(text: String, metric: &str) -> String {
-    if metric.is_empty() { text } else { format!("{text} for metric name {metric:?}") }
+    if metric.is_empty() { text } else { format!("{text} for metric name {}", Quoted(metric)) }
 }
 
 fn note_repair(repair: Repair, t: i64, span: Span, metric: &str, notes: &mut Annotations) {

@@ -20,14 +20,14 @@ use super::result::RangeSeries;
 use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
 use super::stage::Stage;
-use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
+use super::stream::{Leaf, NameRemoval, Pipeline, Ranked, in_label_order, in_reading_order, per_step};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
 use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
-use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
+use crate::promql::plan::{NodeId, Op, Pick, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
@@ -152,8 +152,8 @@ impl<'a> Evaluation<'a> {
         ids.iter().map(|id| self.scalar(*id)).collect()
     }
 
-    fn stored(&mut self, request: usize) -> std::vec::IntoIter<SelectedSeries> {
-        self.sets[request].take().unwrap_or_default().into_iter()
+    fn stored(&mut self, request: usize) -> std::vec::IntoIter<Ranked> {
+        in_reading_order(self.sets[request].take().unwrap_or_default())
     }
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
@@ -162,7 +162,7 @@ impl<'a> Evaluation<'a> {
         let spans = args.iter().map(|a| plan.span(*a)).collect();
         let node = plan.node(id);
         let (span, grid, removal) = (node.span, node.grid, self.removal);
-        let call = Call { function, args: values, spans, span, grid, instant: plan.is_instant(), removal };
+        let call = Call { function, args: values, spans, span, grid, instant: grid.start == grid.end, removal };
         call.eval(&mut self.notes)
     }
 
@@ -182,8 +182,12 @@ impl<'a> Evaluation<'a> {
                 continue;
             }
             break match &node.op {
+                // Nothing is known of start timestamps that are not used.
+                Op::Select { pick: Pick::StartTimestamp, .. } if !self.options.use_start_timestamps => {
+                    Leaf::Ready(Vec::new().into_iter())
+                }
                 Op::Select { request, windows, pick } => {
-                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick }
+                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
                 _ => Leaf::Ready(self.vector(at)?.series.into_iter()),
@@ -266,16 +270,17 @@ impl<'a> Evaluation<'a> {
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
             return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
         }
-        let (mut out, mut series) = (Vec::new(), Series::default());
+        let (mut out, mut ranks, mut series) = (Vec::new(), Vec::new(), Series::default());
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             self.budget.hold(series.column.samples(), series.column.bytes())?;
             out.push(std::mem::take(&mut series));
+            ranks.push(pipeline.rank());
         }
         // Counted again as the value of the node.
         for s in &out {
             self.budget.release(s.column.samples(), s.column.bytes());
         }
-        Ok(out.into())
+        Ok(in_label_order(out, &ranks).into())
     }
 
     fn aggregate(&mut self, id: NodeId) -> Result<Value, Error> {
@@ -311,22 +316,28 @@ impl<'a> Evaluation<'a> {
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
-                self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
+                let held = self.feed(*input, &mut aggregation)?;
+                let series = aggregation.finish(&mut self.notes);
+                // Counted again as the value of the node.
+                self.budget.release(0, held);
+                Ok(Value::Vector(series.into()))
             }
         }
     }
 
-    /// Feeds the series of a node to an aggregation.
-    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
+    /// Feeds the series of a node to an aggregation; returns how many bytes that has come to hold.
+    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let mut held = 0;
         let mut pipeline = self.pipeline(input)?;
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
-            for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
-                aggregation.push(&series, false, &mut self.notes);
+            let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
+            for (rank, series) in (0u32..).zip(&all) {
+                aggregation.push(series, rank, false, &mut self.notes);
+                held += self.hold_grown(aggregation)?;
             }
-            return Ok(());
+            return Ok(held);
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
@@ -334,9 +345,16 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless, &mut self.notes);
+            aggregation.push(&series, pipeline.rank(), nameless, &mut self.notes);
+            held += self.hold_grown(aggregation)?;
         }
-        Ok(())
+        Ok(held)
+    }
+
+    fn hold_grown(&mut self, aggregation: &mut Aggregation) -> Result<usize, Error> {
+        let grown = aggregation.take_grown();
+        self.budget.hold(0, grown)?;
+        Ok(grown)
     }
 
     fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
@@ -345,7 +363,7 @@ impl<'a> Evaluation<'a> {
         match range.input {
             RangeInput::Stored(request) => {
                 let (mut columns, mut piece) = (Columns::default(), Columns::default());
-                for mut series in self.stored(request) {
+                for (_, mut series) in self.stored(request) {
                     self.cancel.check()?;
                     read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
                     self.budget.samples_read += columns.len() as u64;

@@ -1,10 +1,11 @@
 //! What several operations have to say about native histograms, in Prometheus' words.
 
+use crate::model::labels::Quoted;
+
 /// Exponential and custom buckets in one sum.
 pub fn mixed_schemas(metric: &str) -> String {
-    format!(
-        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric:?}"
-    )
+    let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+    format!("{text} {}", Quoted(metric))
 }
 
 /// Custom bounds were cut down to the common ones; `operation` is `addition`, `subtraction` or `aggregation`.

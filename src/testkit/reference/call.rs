@@ -12,8 +12,9 @@ use super::range_call::{absent, absent_labels};
 use super::value::{self, Element, Sample, Samples, Series, Value};
 use super::{float_math, native, notes};
 use crate::model::{Histogram, Labels, METRIC_NAME, StepGrid};
-use crate::promql::ast::{Call, Expr, ExprId, VectorSelector};
+use crate::promql::ast::{Ast, Call, Expr, ExprId, VectorSelector};
 use crate::promql::exec::error::Error;
+use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 use crate::promql::value_type::ValueType;
 
@@ -96,10 +97,10 @@ impl Evaluator<'_> {
         let mut steps = Vec::new();
         for t in grid.iter() {
             let mut out = Vec::new();
-            for Element { labels, mut dropped, sample } in value::at(input, t) {
+            for Element { labels, mut dropped, sample, from } in value::at(input, t) {
                 let Some(v) = f(t, &sample) else { continue };
                 let labels = self.drop_name(labels, &mut dropped);
-                out.push(Element { labels, dropped, sample: Sample::Float(v) });
+                out.push(Element { labels, dropped, sample: Sample::Float(v), from });
             }
             steps.push((t, out));
         }
@@ -175,13 +176,13 @@ impl Evaluator<'_> {
         let mut steps = Vec::new();
         for t in grid.iter() {
             let mut out = Vec::new();
-            for (labels, points) in data::select(self.data, &vs.matchers) {
+            for (from, (labels, points)) in data::select(self.data, &vs.matchers).into_iter().enumerate() {
                 let seen = self.seen_at(&vs.shift, t);
                 let Some(point) = data::newest(&points, seen, self.options.lookback) else { continue };
                 let mut dropped = false;
                 let labels = self.drop_name(labels, &mut dropped);
                 let ms = if is_start { point.start } else { point.t };
-                out.push(Element { labels, dropped, sample: Sample::Float(ms as f64 / 1000.0) });
+                out.push(Element { labels, dropped, sample: Sample::Float(ms as f64 / 1000.0), from });
             }
             steps.push((t, out));
         }
@@ -189,10 +190,23 @@ impl Evaluator<'_> {
     }
 
     /// Warns of an order that means nothing, since the series of a range query are sorted by labels.
-    pub(super) fn note_sorting(&mut self, span: crate::promql::position::Span, grid: StepGrid) {
-        if grid.start != grid.end {
+    pub(super) fn note_sorting(&mut self, sorted: ExprId, span: Span, grid: StepGrid) {
+        // What is pinned to one time is evaluated once, and then the order means something to whoever uses it.
+        if grid.start != grid.end && !is_pinned(self.ast, sorted) {
             self.notes.warning(span, notes::SORT_IN_RANGE_QUERY);
         }
+    }
+}
+
+/// Whether an expression has the same value on every step because all it selects is pinned by `@`.
+fn is_pinned(ast: &Ast, id: ExprId) -> bool {
+    use FunctionName as F;
+    let of_step = |name| float_math::is_calendar(name) || matches!(name, F::Time | F::Timestamp | F::PredictLinear);
+    match ast.expr(id) {
+        Expr::Vector(vs) => vs.shift.at.is_some(),
+        Expr::Subquery(sub) => sub.shift.at.is_some(),
+        Expr::Call(call) if of_step(call.function.id) => false,
+        _ => ast.children(id).into_iter().all(|child| is_pinned(ast, child)),
     }
 }
 

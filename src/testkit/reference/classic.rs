@@ -63,14 +63,14 @@ impl Evaluator<'_> {
             let histograms = self.histograms(value::at(&input, t), span);
             let mut out = Vec::new();
             for (q, _) in qs {
-                for (labels, v) in self.quantiles_of(&histograms, q, t, span) {
+                for (from, (labels, v)) in self.quantiles_of(&histograms, q, t, span).into_iter().enumerate() {
                     let mut dropped = false;
                     let labels = self.drop_name(labels, &mut dropped);
                     let labels = match &label {
                         Some(label) => labels.to_builder().set(label, &open_metrics(q)).build(),
                         None => labels,
                     };
-                    out.push(Element { labels, dropped, sample: Sample::Float(v) });
+                    out.push(Element { labels, dropped, sample: Sample::Float(v), from });
                 }
             }
             steps.push((t, out));
@@ -114,12 +114,12 @@ impl Evaluator<'_> {
             for (labels, buckets) in histograms.classic {
                 found.push((labels, classic_fraction(lower, upper, buckets)));
             }
-            let element = |(labels, v): (Labels, f64)| {
+            let element = |(from, (labels, v)): (usize, (Labels, f64))| {
                 let mut dropped = false;
                 let labels = self.drop_name(labels, &mut dropped);
-                Element { labels, dropped, sample: Sample::Float(v) }
+                Element { labels, dropped, sample: Sample::Float(v), from }
             };
-            let out = found.into_iter().map(element).collect();
+            let out = found.into_iter().enumerate().map(element).collect();
             steps.push((t, out));
         }
         self.collect(steps)

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::apart::Apart;
 use super::evaluator::Evaluator;
 use super::native;
 use super::notes::{self, Doing};
@@ -15,7 +16,7 @@ use super::value::{self, Sample, Series};
 use crate::model::{Histogram, ResetHint};
 use crate::promql::ast::{Binary, BinaryOp};
 use crate::promql::exec::error::Error;
-use crate::promql::histogram::{self, Combined, divided, scaled};
+use crate::promql::histogram::{divided, scaled};
 use crate::promql::position::Span;
 
 /// An arithmetic operator or comparison (1 or 0) on two floats.
@@ -96,8 +97,8 @@ impl Evaluator<'_> {
             (H(a), F(b)) if trims => Outcome::of_histogram(trimmed(a, *b, op == B::TrimUpper)),
             (H(a), H(b)) if op == B::Eq => Outcome::of_comparison(native::equal(a, b), lhs),
             (H(a), H(b)) if op == B::Ne => Outcome::of_comparison(!native::equal(a, b), lhs),
-            (H(a), H(b)) if op == B::Add => self.combined(op, span, histogram::add(a, b).ok()),
-            (H(a), H(b)) if op == B::Sub => self.combined(op, span, histogram::sub(a, b).ok()),
+            (H(a), H(b)) if op == B::Add => self.combined(op, span, a, b),
+            (H(a), H(b)) if op == B::Sub => self.combined(op, span, a, b),
             _ => {
                 let word = |s: &Sample| if matches!(s, F(_)) { "float" } else { "histogram" };
                 let what = format!("{} {op} {}", word(lhs), word(rhs));
@@ -109,24 +110,24 @@ impl Evaluator<'_> {
     }
 
     /// The sum or difference of two histograms and what is to be said about it. A difference is a gauge.
-    fn combined(&mut self, op: BinaryOp, span: Span, combined: Option<Combined>) -> Outcome {
-        let Some(combined) = combined else {
+    fn combined(&mut self, op: BinaryOp, span: Span, a: &Histogram, b: &Histogram) -> Outcome {
+        let mut combined = Apart::of(a);
+        let Ok(noticed) = combined.add(b, if op == BinaryOp::Add { 1.0 } else { -1.0 }) else {
             let text = format!("incompatible bucket layout encountered for binary operator {op}");
             self.notes.warning(span, text);
             return Outcome::Impossible;
         };
         let doing = if op == BinaryOp::Add { Doing::Addition } else { Doing::Subtraction };
-        if combined.hints_clash {
+        if noticed.hints_clash {
             self.notes.warning(span, notes::conflicting_resets(doing));
         }
-        if combined.bounds_reconciled {
+        if noticed.bounds_reconciled {
             self.notes.info(span, notes::bounds_reconciled(doing));
         }
-        let mut h = combined.histogram;
         if op == BinaryOp::Sub {
-            h.reset_hint = ResetHint::Gauge;
+            combined.hint = ResetHint::Gauge;
         }
-        Outcome::of_histogram(h)
+        Outcome::of_histogram(combined.whole())
     }
 
     /// An operator between each sample of a vector and a scalar.

@@ -48,6 +48,15 @@ pub(super) fn function(name: FunctionName) -> Option<fn(f64) -> f64> {
     })
 }
 
+/// Whether a function is one of the calendar, which without an argument is about the step.
+pub(super) fn is_calendar(name: FunctionName) -> bool {
+    use FunctionName as F;
+    matches!(
+        name,
+        F::Year | F::Month | F::DayOfMonth | F::DayOfYear | F::DayOfWeek | F::DaysInMonth | F::Hour | F::Minute
+    )
+}
+
 /// `round`: to the nearest multiple of `to`, ties up.
 pub(super) fn round(v: f64, to: f64) -> f64 {
     let inverse = 1.0 / to;

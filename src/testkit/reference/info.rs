@@ -38,12 +38,18 @@ impl Evaluator<'_> {
             names = vec![Matcher::equal(METRIC_NAME, TARGET_INFO)];
         }
         let shift = first_shift(ast, call.args[0]);
+        let wanted = wanted(&names, &data_labels)?;
+        let known: Vec<Labels> = base.iter().map(|s| &s.labels).filter(|l| !is_info(&names, l)).map(target).collect();
+        let known: Vec<Labels> = known.into_iter().filter(|l| !l.is_empty()).collect();
         let mut steps = Vec::new();
         for t in grid.iter() {
-            let wanted = wanted(&names, &data_labels)?;
-            let infos = self.info_samples(&wanted, self.seen_at(&shift, t))?;
+            let elements = value::at(&base, t);
             let mut out = Vec::new();
-            for element in value::at(&base, t) {
+            let infos = match elements.is_empty() || known.is_empty() {
+                true => Vec::new(),
+                false => self.info_samples(&wanted, &known, self.seen_at(&shift, t))?,
+            };
+            for element in elements {
                 if is_info(&names, &element.labels) {
                     out.push(element);
                     continue;
@@ -57,10 +63,16 @@ impl Evaluator<'_> {
         value::collect(steps, true)
     }
 
-    /// The info series of a step, the newest of each target and metric.
-    fn info_samples(&self, matchers: &[Matcher], t: i64) -> Result<Vec<InfoSample>, Error> {
+    /// The info series of a step, the newest of each target and metric. Only those are looked at whose identifying labels
+    /// have values that `known` targets have.
+    fn info_samples(&self, matchers: &[Matcher], known: &[Labels], t: i64) -> Result<Vec<InfoSample>, Error> {
+        let occurs = |name: &str, labels: &Labels| {
+            let values: Vec<&str> = known.iter().map(|l| l.get(name)).filter(|v| !v.is_empty()).collect();
+            values.is_empty() || values.contains(&labels.get(name))
+        };
         let mut out: Vec<InfoSample> = Vec::new();
-        for (labels, points) in data::select(self.data, matchers) {
+        let found = data::select(self.data, matchers).into_iter();
+        for (labels, points) in found.filter(|(l, _)| occurs("instance", l) && occurs("job", l)) {
             let Some(point) = data::newest(&points, t, self.options.lookback) else { continue };
             if matches!(point.sample, Sample::Histogram(_)) {
                 return Err(Error::query("info sample should be float"));

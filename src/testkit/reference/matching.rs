@@ -44,7 +44,8 @@ impl Evaluator<'_> {
                 BinaryOp::And => with_counterpart(&matching, l, &r, true),
                 BinaryOp::Unless => with_counterpart(&matching, l, &r, false),
                 BinaryOp::Or => {
-                    let others = with_counterpart(&matching, r, &l, false);
+                    let mut others = with_counterpart(&matching, r, &l, false);
+                    others.iter_mut().for_each(|e| e.from += lhs.len());
                     l.into_iter().chain(others).collect()
                 }
                 _ => self.join(binary, &matching, span, l, r)?,
@@ -75,6 +76,8 @@ impl Evaluator<'_> {
             labels: signature(matching, &of.labels),
             dropped: false,
             sample: Sample::Float(fill),
+            // Behind all series of the "many" side.
+            from: of.from + usize::MAX / 2,
         };
         let (mut out, mut matched) = (Vec::new(), Matched::new());
         let mut put = |this: &mut Self, many: &Element, one: &Element| -> Result<(), Error> {
@@ -132,7 +135,7 @@ impl Evaluator<'_> {
             return Err(Error::query(format!("multiple matches for labels: {text}")));
         }
         known.insert(labels.clone());
-        Ok(outcome.sample(binary.return_bool).map(|sample| Element { labels, dropped, sample }))
+        Ok(outcome.sample(binary.return_bool).map(|sample| Element { labels, dropped, sample, from: many.from }))
     }
 }
 

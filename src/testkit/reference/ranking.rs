@@ -43,9 +43,10 @@ impl Evaluator<'_> {
         let mut steps = Vec::new();
         for (t, param) in params {
             let mut out = Vec::new();
-            for (_, members) in groups(aggregate, &input) {
-                let members: Vec<Series> = members.into_iter().cloned().collect();
-                out.extend(self.choose(aggregate.op, value::at(&members, t), param, most, span));
+            for (labels, _) in groups(aggregate, &input) {
+                let mut members = value::at(&input, t);
+                members.retain(|e| group_labels(aggregate, &e.labels) == labels);
+                out.extend(self.choose(aggregate.op, members, param, most, span));
             }
             steps.push((t, out));
         }
@@ -116,15 +117,15 @@ impl Evaluator<'_> {
         input: &[Series],
     ) -> Vec<Series> {
         let span = self.ast.span(self.ast.unwrap_parens(aggregate.expr));
-        let extremes = match params.values().any(|q| q.is_nan()) {
+        let bad = match params.values().any(|q| q.is_nan()) {
             true => vec![f64::NAN],
             false => {
-                let max = params.values().copied().fold(f64::NEG_INFINITY, f64::max);
-                let min = params.values().copied().fold(f64::INFINITY, f64::min);
-                vec![max, min]
+                let max = params.values().copied().fold(0.0, f64::max);
+                let min = params.values().copied().fold(1.0, f64::min);
+                [(max, max > 1.0), (min, min < 0.0)].into_iter().filter(|(_, bad)| *bad).map(|(q, _)| q).collect()
             }
         };
-        for q in extremes.into_iter().filter(|q| !params.is_empty() && !(0.0..=1.0).contains(q)) {
+        for q in bad {
             self.notes.warning(param_span, notes::bad_quantile(q));
         }
         let mut out = Vec::new();
@@ -164,19 +165,20 @@ impl Evaluator<'_> {
         }
         let mut steps = Vec::new();
         for t in grid.iter() {
-            let mut counts: Vec<(Labels, f64)> = Vec::new();
+            let mut counts: Vec<(Labels, f64, usize)> = Vec::new();
             for element in value::at(&input, t) {
                 let text = match &element.sample {
                     Sample::Float(v) => format_f(*v),
                     Sample::Histogram(h) => native::text(h),
                 };
                 let labels = group_labels(&by_value, &element.labels.to_builder().set(&label, &text).build());
-                match counts.iter_mut().find(|(known, _)| *known == labels) {
-                    Some((_, count)) => *count += 1.0,
-                    None => counts.push((labels, 1.0)),
+                match counts.iter_mut().find(|(known, ..)| *known == labels) {
+                    Some((_, count, _)) => *count += 1.0,
+                    None => counts.push((labels, 1.0, element.from)),
                 }
             }
-            let element = |(labels, count)| Element { labels, dropped: false, sample: Sample::Float(count) };
+            let element =
+                |(labels, count, from)| Element { labels, dropped: false, sample: Sample::Float(count), from };
             steps.push((t, counts.into_iter().map(element).collect()));
         }
         self.collect(steps)

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use super::evaluator::Evaluator;
 use super::ranking::best_first;
 use super::value::{self, Sample, Series};
+use crate::model::regexp::Replacer;
 use crate::model::{Labels, METRIC_NAME, StepGrid};
 use crate::promql::ast::{Call, ExprId};
 use crate::promql::exec::error::Error;
@@ -28,17 +29,13 @@ impl Evaluator<'_> {
     pub(super) fn label_replace(&mut self, call: &Call, grid: StepGrid) -> Result<Vec<Series>, Error> {
         let args = &call.args;
         let pattern = self.label_text(args[4], "invalid regular expression in label_replace()", false)?;
-        let regex = regex::Regex::new(&format!("^(?s:{pattern})$"))
+        let pattern = Replacer::new(&pattern)
             .map_err(|_| Error::query(format!("invalid regular expression in label_replace(): {pattern}")))?;
         let target = self.label_text(args[1], "invalid destination label name in label_replace()", true)?;
         let replacement = self.label_text(args[2], "invalid replacement in label_replace()", false)?;
         let source = self.label_text(args[3], "invalid source label name in label_replace()", false)?;
-        let written = |labels: &Labels| {
-            let captures = regex.captures(labels.get(&source))?;
-            let mut text = String::new();
-            captures.expand(&replacement, &mut text);
-            Some(text)
-        };
+        let template = pattern.template(&replacement);
+        let written = |labels: &Labels| pattern.replace(labels.get(&source), &template);
         let input = self.vector(args[0], grid)?;
         write_label(input, &target, written)
     }
@@ -64,7 +61,7 @@ impl Evaluator<'_> {
             names.push(self.label_text(*id, "invalid label name in sort_by_label()", false)?);
         }
         let mut series = self.vector(call.args[0], grid)?;
-        self.note_sorting(span, grid);
+        self.note_sorting(call.args[0], span, grid);
         let descending = matches!(call.function.id, FunctionName::SortDesc | FunctionName::SortByLabelDesc);
         if matches!(call.function.id, FunctionName::SortByLabel | FunctionName::SortByLabelDesc) {
             series.sort_by(|a, b| {

@@ -29,6 +29,8 @@ pub(super) struct Element {
     pub labels: Labels,
     pub dropped: bool,
     pub sample: Sample,
+    /// Which series of the operand it stems from: results keep the order of the series they are made of.
+    pub from: usize,
 }
 
 /// The value of an expression.
@@ -46,32 +48,36 @@ pub(super) enum Value {
 
 /// The instant vector at one step, in the order of the series.
 pub(super) fn at(series: &[Series], t: i64) -> Vec<Element> {
-    let element = |s: &Series| {
+    let element = |(from, s): (usize, &Series)| {
         let sample = s.samples.get(&t)?.clone();
-        Some(Element { labels: s.labels.clone(), dropped: s.dropped, sample })
+        Some(Element { labels: s.labels.clone(), dropped: s.dropped, sample, from })
     };
-    series.iter().filter_map(element).collect()
+    series.iter().enumerate().filter_map(element).collect()
 }
 
-/// Puts the instant vectors of several steps together: elements of equal labels are one series, in order of first
-/// appearance. Twice the same labels at one step is an error. A single step stays as it is.
+/// Puts the instant vectors of several steps together: elements of equal labels are one series. Twice the same labels at
+/// one step is an error. A single step stays as it is, in the order of its elements too.
 pub(super) fn collect(steps: Vec<(i64, Vec<Element>)>, equal_labels_fail: bool) -> Result<Vec<Series>, Error> {
     let single = steps.len() == 1;
-    let mut out: Vec<Series> = Vec::new();
+    let mut out: Vec<(usize, Series)> = Vec::new();
     for (t, elements) in steps {
-        for Element { labels, dropped, sample } in elements {
-            let known = out.iter().position(|s| s.labels == labels);
+        for Element { labels, dropped, sample, from } in elements {
+            let known = out.iter().position(|(_, s)| s.labels == labels);
             let known = known.filter(|_| !single || equal_labels_fail);
             let n = known.unwrap_or_else(|| {
-                out.push(Series { labels, dropped, samples: Samples::new() });
+                out.push((from, Series { labels, dropped, samples: Samples::new() }));
                 out.len() - 1
             });
-            if out[n].samples.insert(t, sample).is_some() {
+            out[n].0 = out[n].0.min(from);
+            if out[n].1.samples.insert(t, sample).is_some() {
                 return Err(Error::same_labels());
             }
         }
     }
-    Ok(out)
+    if !single {
+        out.sort_by_key(|(from, _)| *from);
+    }
+    Ok(out.into_iter().map(|(_, series)| series).collect())
 }
 
 /// Makes one series of those with equal labels; an error where two of them have a sample at the same time.
