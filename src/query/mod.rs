@@ -16,6 +16,7 @@ pub mod merge;
 pub mod metrics;
 pub mod newest;
 pub mod read;
+pub mod search;
 pub mod slow;
 pub mod statistics;
 #[cfg(test)]
