@@ -30,6 +30,9 @@ const BATCH: u32 = 500;
 /// Differences after which a run ends.
 const ENOUGH: usize = 12;
 
+/// What the engine cannot do yet: such a query counts as no pair.
+const AWAITED: &str = "smoothed and anchored modifiers do not work with native histograms";
+
 /// A query with data, times and options.
 #[derive(Debug, Clone)]
 struct Pair {
@@ -87,6 +90,11 @@ fn compare(pair: &Pair) -> Option<Result<(), String>> {
     let want: Answer = Reference::new(pair.options).query(&source, &ast, pair.times);
     let cancel = CancelToken::default();
     let got: Answer = futures::executor::block_on(Engine::new(pair.options).query(&source, &ast, pair.times, &cancel));
+    if let Err(e) = &got
+        && e.to_string() == AWAITED
+    {
+        return None;
+    }
     Some(difference(&pair.query, is_ordered(&ast), &want, &got).map_or(Ok(()), Err))
 }
 

@@ -8,6 +8,7 @@ pub mod active;
 pub mod blocks;
 pub mod budget;
 pub mod frontend;
+pub mod gather;
 pub mod job;
 pub mod leaf;
 pub mod lookup;

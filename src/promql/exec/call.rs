@@ -165,7 +165,8 @@ impl Call {
 
     fn histograms(&mut self, i: usize, notes: &mut Annotations) -> Result<Histograms, Error> {
         let vector = self.vector(i)?;
-        Ok(Histograms::of(vector.series, self.spans[i], notes))
+        let named = self.removal == NameRemoval::Delayed;
+        Ok(Histograms::of(vector.series, self.spans[i], named, notes))
     }
 
     /// The metric name as annotations show it.

@@ -190,7 +190,7 @@ impl RangeFunction {
             let float = (!is_absent(value)).then_some(value);
             let inside = Inside { samples, floats, histograms };
             let found = match self.histograms.extended() {
-                Some(extended) => self.histograms.eval_extended(extended, inside, float, window, start),
+                Some(extended) => self.histograms.eval_extended(extended, inside, window, start),
                 None => self.histograms.eval(inside, float, window),
             };
             if let Some(sample) = found {

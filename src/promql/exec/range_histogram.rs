@@ -78,13 +78,11 @@ impl HistogramFunction {
         }
     }
 
-    /// Evaluates one window of an `anchored` or `smoothed` selector, with samples from `before` on; `float` as for
-    /// [`HistogramFunction::eval`].
+    /// Evaluates one window of an `anchored` or `smoothed` selector, with samples from `before` on.
     pub fn eval_extended(
         &mut self,
         extended: Extended,
         inside: Inside<'_>,
-        float: Option<f64>,
         window: Window,
         before: i64,
     ) -> Option<Sample> {
@@ -92,15 +90,8 @@ impl HistogramFunction {
         if matches!(self.function, FunctionName::Resets | FunctionName::Changes) {
             return self.transitions.count_anchored(before, window.start, window.end).map(Sample::Float);
         }
-        let mut ts = [&samples.ts[floats.lo..floats.hi], &samples.histogram_ts[histograms.lo..histograms.hi]].concat();
-        ts.sort_unstable();
-        let (first, last) = extended.bounds(&ts, window)?;
-        let takes_part = |all: &[i64]| all.iter().any(|t| (ts[first]..=ts[last]).contains(t));
-        let mixed = takes_part(&samples.ts[floats.lo..floats.hi]);
-        if !takes_part(&samples.histogram_ts[histograms.lo..histograms.hi]) {
-            return float.map(Sample::Float);
-        }
-        if mixed {
+        // Floats within the reach of the lookback count, whether or not they could be an edge.
+        if floats.lo < floats.hi {
             self.found.add(Finding::MixedFloats);
             return None;
         }

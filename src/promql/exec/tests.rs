@@ -228,3 +228,29 @@ fn info_series_that_nobody_asks_for_do_not_clash() {
     assert!(matches!(of("a{job=\"j\"}"), Err(Error::Query(e)) if e.starts_with("found duplicate series for info")));
     assert!(over(&clash, "info(a)", EngineOptions::default()).is_ok(), "no series at all");
 }
+
+#[test]
+fn annotations_about_buckets_name_the_metric_only_where_names_go_last() {
+    let of = |delayed_name_removal| {
+        let options = EngineOptions { delayed_name_removal, ..EngineOptions::default() };
+        let result = with(options, "histogram_quantile(0.5, b_total)", Times::Instant(600_000)).unwrap();
+        result.annotations.render(crate::promql::annotations::Severity::Warning, "", 0).remove(0)
+    };
+    assert!(of(true).contains("malformed value of \"\" for metric name \"b_total\""), "{}", of(true));
+    assert!(!of(false).contains("for metric name"), "{}", of(false));
+}
+
+#[test]
+fn floats_within_reach_of_an_anchored_window_mix_with_histograms() {
+    let mut source = MemorySource::new();
+    let (labels, _) = parse_metric("a").unwrap();
+    source.append(&labels, 0, 0, &Point::Float(1.0)).unwrap();
+    for t in [60_000, 120_000] {
+        source.append(&labels, t, 0, &histogram()[0]).unwrap();
+    }
+    let ast = parse("rate(a[1m] anchored)", ParseOptions::all()).unwrap();
+    let got =
+        block_on(Engine::default().query(&source, &ast, Times::Instant(120_000), &CancelToken::default())).unwrap();
+    assert_eq!(got.value, QueryValue::Vector(Vec::new()));
+    assert!(!got.annotations.is_empty());
+}

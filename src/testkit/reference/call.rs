@@ -144,8 +144,8 @@ impl Evaluator<'_> {
             for mut element in value::at(&input, t) {
                 let Sample::Histogram(h) = &element.sample else { continue };
                 element.sample = Sample::Float(f(h));
-                element.dropped = true;
-                if !self.options.delayed_name_removal {
+                element.dropped = self.options.delayed_name_removal;
+                if !element.dropped {
                     element.labels = element.labels.to_builder().remove(METRIC_NAME).build();
                 }
                 out.push(element);

@@ -111,8 +111,11 @@ impl Evaluator<'_> {
 
     /// What becomes of the name of a series whose meaning changed: it is marked, or removed at once.
     pub fn drop_name(&self, labels: Labels, dropped: &mut bool) -> Labels {
-        *dropped = true;
-        if self.options.delayed_name_removal { labels } else { value::without_metadata(&labels) }
+        if self.options.delayed_name_removal {
+            *dropped = true;
+            return labels;
+        }
+        value::without_metadata(&labels)
     }
 
     /// Puts the vectors of all steps together as the result of an operation.

@@ -8,17 +8,16 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::apart::Apart;
 use super::notes;
 use super::running::Sum;
 use super::value::Sample;
 use crate::model::buckets::{Bucket, buckets};
 use crate::model::number::format_g;
-use crate::model::{Histogram, ResetHint};
+use crate::model::{Histogram, ResetHint, Span};
 
-/// Whether two histograms are the same to the last bit, reset hints aside.
+/// Whether two histograms are the same to the last bit, reset hints aside. Empty buckets count: results of operations
+/// have none.
 pub(super) fn equal(a: &Histogram, b: &Histogram) -> bool {
-    let (a, b) = (Apart::of(a).whole(), Apart::of(b).whole());
     let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
     let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(*a, *b));
     a.schema == b.schema
@@ -27,10 +26,21 @@ pub(super) fn equal(a: &Histogram, b: &Histogram) -> bool {
         && same(a.zero_threshold, b.zero_threshold)
         && same(a.zero_count, b.zero_count)
         && all(&a.custom_values, &b.custom_values)
-        && a.positive_spans == b.positive_spans
-        && a.negative_spans == b.negative_spans
+        && places(&a.positive_spans) == places(&b.positive_spans)
+        && places(&a.negative_spans) == places(&b.negative_spans)
         && all(&a.positive, &b.positive)
         && all(&a.negative, &b.negative)
+}
+
+/// The indexes of the buckets that spans name.
+fn places(spans: &[Span]) -> Vec<i32> {
+    let mut next = 0;
+    let mut of_span = |span: &Span| {
+        let first = next + span.offset;
+        next = first + span.length as i32;
+        first..next
+    };
+    spans.iter().flat_map(|span| of_span(span)).collect()
 }
 
 /// The sample as a subquery hands it on.
@@ -43,9 +53,22 @@ pub(super) fn without_reset_hint(sample: Sample) -> Sample {
     }
 }
 
+/// The buckets, each cut where the zero bucket begins.
+fn all_buckets(h: &Histogram) -> Vec<Bucket> {
+    let mut all = buckets(h);
+    for b in all.iter_mut().filter(|_| !h.is_custom()) {
+        if b.lower > 0.0 && b.lower < h.zero_threshold {
+            b.lower = h.zero_threshold;
+        } else if b.upper < 0.0 && b.upper > -h.zero_threshold {
+            b.upper = -h.zero_threshold;
+        }
+    }
+    all
+}
+
 /// The buckets, with the one around zero of a one-sided histogram cut at zero.
 fn one_sided(h: &Histogram) -> Vec<Bucket> {
-    let mut all = buckets(h);
+    let mut all = all_buckets(h);
     for b in all.iter_mut().filter(|b| b.lower <= 0.0 && b.upper >= 0.0) {
         if h.negative.is_empty() && !h.positive.is_empty() {
             b.lower = 0.0;
@@ -69,7 +92,7 @@ pub(super) fn quantile(q: f64, h: &Histogram, metric: &str) -> (f64, Option<Stri
     }
     // From the nearer end, which is the more exact; with NaN observations, which come last, from the lower one.
     let from_below = h.sum.is_nan() || q < 0.5;
-    let mut all = if h.is_custom() { buckets(h) } else { one_sided(h) };
+    let mut all = if h.is_custom() { all_buckets(h) } else { one_sided(h) };
     if !from_below {
         all.reverse();
     }
@@ -163,7 +186,7 @@ fn rank_of(v: f64, all: &[Bucket], is_custom: bool) -> Option<f64> {
 pub(super) fn variance(h: &Histogram) -> f64 {
     let mean = h.sum / h.count;
     let mut sum = Sum::default();
-    for b in buckets(h).iter().filter(|b| b.count != 0.0) {
+    for b in all_buckets(h).iter().filter(|b| b.count != 0.0) {
         let middle = if h.is_custom() {
             (b.upper + b.lower) / 2.0
         } else if b.lower <= 0.0 && b.upper >= 0.0 {

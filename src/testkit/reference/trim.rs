@@ -35,7 +35,7 @@ pub(super) fn trimmed(h: &Histogram, at: f64, upper: bool) -> Histogram {
     let scale = if h.is_custom() { Scale::Linear } else { Scale::Positive };
     out.positive = positive.iter().map(|b| keep(b, scale)).collect();
     out.negative = negative.iter().map(|b| keep(b, Scale::Negative)).collect();
-    if h.zero_count != 0.0 {
+    if h.zero_count > 0.0 {
         out.zero_count = keep(&zero_bucket(h), Scale::Linear);
     }
     if !lost {
