@@ -327,7 +327,7 @@ impl<'a> Evaluation<'a> {
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
             for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
-                aggregation.push(&series, false, &mut self.notes);
+                aggregation.push(&series, false);
                 held += self.hold_grown(aggregation)?;
             }
             return Ok(held);
@@ -338,7 +338,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless, &mut self.notes);
+            aggregation.push(&series, nameless);
             held += self.hold_grown(aggregation)?;
         }
         Ok(held)

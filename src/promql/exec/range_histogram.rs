@@ -147,6 +147,7 @@ impl HistogramFunction {
             (F::MixedSchemas, wording::mixed_schemas(metric)),
             (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {name}")),
             (F::ConflictingResets, wording::conflicting_resets("aggregation")),
+            (F::StartOverlap, wording::start_overlap(metric)),
         ];
         let ignored = "ignored histograms in a range containing both floats and histograms for metric name";
         let infos = [
