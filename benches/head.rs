@@ -175,7 +175,7 @@ fn snapshot(c: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("capture", |b| b.iter(|| head.snapshot()));
     group.bench_function("capture_write", |b| b.iter(|| head.snapshot().write(&mut std::io::sink())));
-    group.bench_function("restore", |b| b.iter(|| Head::restore(&mut &bytes[..]).map(|h| h.stats())));
+    group.bench_function("restore", |b| b.iter(|| Head::restore(&mut &bytes[..], 0).map(|h| h.stats())));
 }
 
 criterion_group!(benches, memory, append, resolve, select, snapshot);

@@ -50,9 +50,11 @@ impl SampleCursor for HeadCursor {
 impl Source for HeadSource {
     fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
         let found = self.0.select(&TenantId::anonymous(), &request.matchers, request.range);
-        let series = found
-            .into_iter()
-            .map(|s| SelectedSeries { labels: s.labels.clone(), cursor: Box::new(HeadCursor(s.into_cursor())) });
+        let series = found.into_iter().map(|s| SelectedSeries {
+            labels: s.labels.clone(),
+            place: 0,
+            cursor: Box::new(HeadCursor(s.into_cursor())),
+        });
         let mut series: Vec<_> = series.collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Box::pin(async { Ok(SeriesSet { series, warnings: Vec::new() }) })
@@ -77,9 +79,11 @@ impl Source for BlockSource {
         Box::pin(async {
             let found = self.0.select(&request.matchers, request.range).await;
             let found = found.map_err(|e| Error::new(e.kind(), e.to_string()))?;
-            let series = found
-                .into_iter()
-                .map(|s| SelectedSeries { labels: s.labels, cursor: Box::new(Whole(Some(s.samples))) });
+            let series = found.into_iter().map(|s| SelectedSeries {
+                labels: s.labels,
+                place: 0,
+                cursor: Box::new(Whole(Some(s.samples))),
+            });
             let mut series: Vec<_> = series.collect();
             series.sort_by(|a, b| a.labels.cmp(&b.labels));
             Ok(SeriesSet { series, warnings: Vec::new() })

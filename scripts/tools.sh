@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fetches what the end-to-end tests compare Metrolith with, into target/tools: Debian's Prometheus, its node exporter and
-# VictoriaMetrics, and a Python with DuckDB and deltalake. Nothing is installed on the machine, no service is started.
+# VictoriaMetrics, and a Python with DuckDB, deltalake and a client of the API. Nothing is installed on the machine, no
+# service is started.
 # Safe to run again: what is there stays. Tests look in PATH first, then in target/tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,9 +19,10 @@ fetch_deb prometheus prometheus
 fetch_deb prometheus-node-exporter prometheus-node-exporter
 fetch_deb victoria-metrics victoria-metrics
 
-if ! "$tools/venv/bin/python" -c 'import duckdb, deltalake, pyarrow' 2>/dev/null; then
-  echo "tools: making a Python environment with duckdb and deltalake"
+if ! "$tools/venv/bin/python" -c 'import duckdb, deltalake, pyarrow, prometheus_api_client' 2>/dev/null; then
+  echo "tools: making a Python environment with duckdb, deltalake and prometheus-api-client"
   python3 -m venv "$tools/venv"
-  "$tools/venv/bin/pip" install -q --disable-pip-version-check -r tests/sql/requirements.txt
+  "$tools/venv/bin/pip" install -q --disable-pip-version-check -r tests/sql/requirements.txt \
+    -r tests/clients/requirements.txt
 fi
 echo "tools: ready in $tools"

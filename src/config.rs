@@ -14,6 +14,7 @@ pub mod settings;
 pub mod value;
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{HasKind, Kind};
@@ -119,6 +120,15 @@ impl Config {
             yaml.push_str(&format!("{indent}{name}: {}\n", setting.value.show()));
         });
         yaml
+    }
+
+    /// All settings but those of single tenants, as flags would say them.
+    pub fn to_flags(&self) -> BTreeMap<String, String> {
+        let mut flags = BTreeMap::new();
+        self.clone().visit("", &mut |setting| {
+            flags.insert(flag_name(&setting.key), setting.value.show());
+        });
+        flags
     }
 
     /// Checks every bound and what must hold between settings.

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::api::http::{self, Readiness, Shared};
+use crate::api::http::{self, About, Readiness, Shared};
 use crate::block;
 use crate::config::Config;
 use crate::env::{Clock, Rng, SystemClock, SystemDisk, SystemRng};
@@ -144,9 +144,9 @@ impl Node {
             background.spawn(background::watch_self(Arc::clone(&ingest), telemetry.clone(), address));
         }
         let ready = Arc::new(Readiness::default());
-        let config_yaml = parts.config.to_yaml();
+        let (about, admin) = (parts.about(), parts.config.enable_admin_api);
         let gate = Arc::clone(&ingest);
-        let app = Arc::new(Shared { ingest, queries, telemetry, ready: Arc::clone(&ready), config_yaml });
+        let app = Arc::new(Shared { ingest, queries, telemetry, ready: Arc::clone(&ready), about, admin });
         let (stop_http, stopped) = oneshot::channel();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that spoke: the node stops.
@@ -259,6 +259,16 @@ impl Parts {
                 tracing::info!(shards = self.config.shards, tables, "made a one-node cluster");
                 Ok(())
             }
+        }
+    }
+
+    fn about(&self) -> About {
+        About {
+            config_yaml: self.config.to_yaml(),
+            flags: self.config.to_flags(),
+            node_name: self.config.node_name.clone(),
+            directory: std::env::current_dir().map_or_else(|_| String::new(), |dir| dir.display().to_string()),
+            started_ms: self.clock.now_ms(),
         }
     }
 
@@ -386,6 +396,7 @@ impl Parts {
             },
             total_bytes: config.max_total_bytes.0,
             features: config.features,
+            slow: config.slow_log_threshold,
         };
         Queries::new(Arc::new(leaf), options, Arc::clone(&self.clock), self.metrics.query.clone())
     }

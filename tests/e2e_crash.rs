@@ -155,7 +155,7 @@ async fn crash_in_flush(point: &str) {
 fn outside_count(dir: &Path, expected: usize) {
     let Some(python) = support::python::find() else { return };
     let table = dir.join("data/bucket/tables/anonymous");
-    let found = support::python::run(&python, "count.py", &[table.to_str().unwrap(), METRIC], &[]);
+    let found = support::python::run(&python, "sql/count.py", &[table.to_str().unwrap(), METRIC], &[]);
     assert_eq!(found, json!({"samples": expected, "distinct": expected}));
 }
 

@@ -63,7 +63,7 @@ async fn readers_agree(setup: Setup, table: &str, env: &[(&str, &str)]) {
     let before = by_promql(&node.api, first_hour).await;
     assert_eq!(before.len(), 3, "{before:?}");
     node.api.flush().await;
-    let seen = python::run(&python, "hourly.py", &[table, METRIC], env);
+    let seen = python::run(&python, "sql/hourly.py", &[table, METRIC], env);
     assert_equal("DuckDB", &seen["duckdb"], &before);
     assert_equal("deltalake", &seen["deltalake"], &before);
     let after = by_promql(&node.api, first_hour).await;

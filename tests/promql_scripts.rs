@@ -1,14 +1,22 @@
 //! Metrolith's own PromQL test scripts: what Prometheus' do not cover.
 //!
-//! *Invariants:* every eval passes.
+//! *Invariants:* every eval passes, in the engine and in the reference evaluator.
 //!
 //! *Not here:* Prometheus' scripts (`promql_conformance`), the language of scripts (`testkit::script`).
 
 use metrolith::promql::exec::EngineOptions;
-use metrolith::testkit::script;
+use metrolith::testkit::reference::Reference;
+use metrolith::testkit::script::{self, Outcome};
 
 fn run(name: &str, text: &str, options: EngineOptions) {
-    let outcomes = script::run_script(text, options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let reference = Reference::new(options);
+    let evaluate = |source: &_, ast: &_, times| reference.query(source, ast, times).map_err(|e| e.to_string());
+    check(name, script::run_script(text, options));
+    check(&format!("reference: {name}"), script::run_script_with(text, &evaluate));
+}
+
+fn check(name: &str, outcomes: Result<Vec<Outcome>, String>) {
+    let outcomes = outcomes.unwrap_or_else(|e| panic!("{name}: {e}"));
     assert!(!outcomes.is_empty(), "{name} has no evals");
     let failed =
         outcomes.into_iter().filter_map(|o| Some(format!("{name}:{} {}\n      {}", o.line, o.query, o.error?)));

@@ -92,7 +92,7 @@ async fn read(store: Arc<dyn ObjectStore>, files: Vec<FileRef>) -> Result<(), Er
         for name in &names {
             reader.label_values(name, matchers, some);
         }
-        assert!(reader.series(matchers, all).len() <= reader.series_count());
+        assert!(reader.series(matchers, all).count() <= reader.series_count());
     }
     let _ = reader.heap_bytes();
     // Each way on its own: one may refuse what the other never looks at.

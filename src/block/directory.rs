@@ -36,6 +36,8 @@ pub(crate) struct Hit {
     /// Position of its series in the list of wanted series.
     pub(crate) at: usize,
     pub(crate) timeline: u32,
+    /// Bounds of its timestamps.
+    pub(crate) span: TimeRange,
     pub(crate) decimal: Option<Decimal>,
 }
 
@@ -82,9 +84,10 @@ impl Directory {
         let mut row = 0;
         for (at, id) in wanted.iter().enumerate().skip(from).take_while(|(_, id)| *id <= last) {
             row += self.series[row..].partition_point(|s| s < id);
-            if self.series[row] == *id && range.overlaps(&TimeRange::new(self.min_ts[row], self.max_ts[row])) {
+            let span = TimeRange::new(self.min_ts[row], self.max_ts[row]);
+            if self.series[row] == *id && range.overlaps(&span) {
                 let decimal = self.decimal.get(row).copied().flatten();
-                hits.push(Hit { row: row as u32, at, timeline: self.timeline[row], decimal });
+                hits.push(Hit { row: row as u32, at, timeline: self.timeline[row], span, decimal });
             }
         }
         hits

@@ -129,6 +129,15 @@ impl OpenFile {
         }
     }
 
+    /// First rows of the pages of a column; empty when the file does not say.
+    pub(crate) fn page_starts(&self, group: usize, column: &str) -> Vec<i64> {
+        let chunks = self.footer().row_group(group).columns();
+        let found = chunks.iter().position(|c| c.column_path().parts().first().is_some_and(|p| p == column));
+        let index = self.footer().page_index_for_row_group(group);
+        let pages = found.and_then(|i| index.offset_index(i)).map(|pages| pages.page_locations());
+        pages.into_iter().flatten().map(|page| page.first_row_index).collect()
+    }
+
     /// Fetches ranges, neighbours together.
     pub(crate) async fn fetch(&self, mut want: Vec<Range<u64>>) -> Result<Sparse> {
         want.sort_unstable_by_key(|r| r.start);
@@ -240,6 +249,11 @@ pub(crate) struct Sparse {
 }
 
 impl Sparse {
+    /// Bytes held.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.parts.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     pub(super) fn part(&self, start: u64) -> parquet::errors::Result<Bytes> {
         let at = self.parts.partition_point(|(from, _)| *from <= start).checked_sub(1);
         let found = at.and_then(|at| self.parts.get(at)).and_then(|(from, bytes)| {

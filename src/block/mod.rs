@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 mod histograms;
 mod index;
+mod packed;
 mod reader;
 mod samples;
 mod select;
@@ -33,6 +34,7 @@ mod tests;
 pub mod format {}
 
 pub use error::{Error, Result};
+pub use packed::PackedSeries;
 pub use reader::{BlockReader, BlockSeries, FileRef};
 pub use schema::Kind;
 pub use sizes::{ColumnSize, FileSizes};

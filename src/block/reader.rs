@@ -16,6 +16,7 @@ use object_store::path::Path;
 use super::directory::{Directory, HISTOGRAM_COLUMNS, SAMPLE_COLUMNS};
 use super::fetch::{OpenFile, Rows};
 use super::index::SeriesIndex;
+use super::packed::PackedSeries;
 use super::schema::{Kind, TENANT_KEY};
 use super::series::{SeriesBatch, read_map};
 use super::{Error, Result};
@@ -95,8 +96,8 @@ impl RowsFile {
 pub struct BlockReader {
     pub(crate) index: SeriesIndex,
     pub(crate) timelines: Option<OpenFile>,
-    pub(crate) samples: Option<RowsFile>,
-    pub(crate) histograms: Option<RowsFile>,
+    pub(crate) samples: Option<Arc<RowsFile>>,
+    pub(crate) histograms: Option<Arc<RowsFile>>,
     exemplars: Option<OpenFile>,
 }
 
@@ -109,7 +110,7 @@ impl BlockReader {
             None => Ok(None),
         };
         let rows = async |kind| match of(kind) {
-            Some(file) => RowsFile::open(Arc::clone(&store), file).await.map(Some),
+            Some(file) => RowsFile::open(Arc::clone(&store), file).await.map(|f| Some(Arc::new(f))),
             None => Ok(None),
         };
         let index = async {
@@ -138,10 +139,20 @@ impl BlockReader {
         self.read_series(&self.index.matching(matchers, range), range).await
     }
 
+    /// As [`BlockReader::select`], with samples that are fetched and decoded only when they are taken. A series may turn out
+    /// to have none in `range`.
+    pub async fn select_packed(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<PackedSeries>> {
+        self.pack_series(&self.index.matching(matchers, range), range).await
+    }
+
     /// Label sets (and hashes) of the series that fulfil all matchers and may have a sample in `range`, in block order.
-    pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, u64)> {
+    pub fn series<'a>(
+        &'a self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = (Labels, u64)> + use<'a> {
         let rows = self.index.matching(matchers, range);
-        rows.into_iter().map(|row| (self.index.labels(row), self.index.hash(row))).collect()
+        rows.into_iter().map(|row| (self.index.labels(row), self.index.hash(row)))
     }
 
     /// Names of labels of those series.
@@ -200,7 +211,7 @@ impl BlockReader {
         let files = [&self.timelines, &self.exemplars];
         self.index.heap_bytes()
             + files.into_iter().flatten().map(OpenFile::heap_bytes).sum::<usize>()
-            + [&self.samples, &self.histograms].into_iter().flatten().map(RowsFile::heap_bytes).sum::<usize>()
+            + [&self.samples, &self.histograms].into_iter().flatten().map(|f| f.heap_bytes()).sum::<usize>()
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! *Not here:* which series are wanted (`index`).
 //!
-//! A file's row groups are taken a few at a time, so that a large answer does not hold the compressed bytes of all.
+//! All pages of an answer are fetched at once; they are a few bits per sample. They are decoded some series at a time
+//! (`packed`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,75 +18,68 @@ use parquet::file::statistics::Statistics;
 
 use super::directory::Hit;
 use super::fetch::{OpenFile, Rows, Sparse};
+use super::packed::{Packed, PackedFile, PackedSeries};
 use super::reader::{BlockReader, BlockSeries, RowsFile, no_timelines};
 use super::schema::Kind;
 use super::{Result, histograms, timelines};
 use crate::model::{Columns, Histogram, STALE_NAN_BITS, TimeRange};
 
-/// Row groups whose pages are held at once.
-const GROUPS_AT_ONCE: usize = 16;
-
 /// Timelines decoded at once; few, so that even timelines of several hundred samples a second stay within a batch.
 const TIMELINES_AT_ONCE: usize = 64;
 
-type Timelines = HashMap<u32, Arc<Vec<i64>>>;
+pub(crate) type Timelines = HashMap<u32, Arc<Vec<i64>>>;
 
 impl BlockReader {
     /// The samples in `range` of these series (ascending row numbers); series without any are left out.
     pub(crate) async fn read_series(&self, wanted: &[u32], range: TimeRange) -> Result<Vec<BlockSeries>> {
-        let mut found = vec![Columns::default(); wanted.len()];
-        if let Some(file) = &self.samples {
-            self.read_file(file, Kind::Samples, wanted, range, &mut found).await?;
-        }
-        if let Some(file) = &self.histograms {
-            let mut others = vec![Columns::default(); wanted.len()];
-            self.read_file(file, Kind::Histograms, wanted, range, &mut others).await?;
-            for (floats, others) in found.iter_mut().zip(others) {
-                if !others.is_empty() {
-                    *floats = merge(std::mem::take(floats), others);
-                }
+        let mut found = Vec::with_capacity(wanted.len());
+        for series in self.pack_series(wanted, range).await? {
+            let (labels, hash) = (series.labels.clone(), series.hash);
+            let samples = series.samples()?;
+            if !samples.is_empty() {
+                found.push(BlockSeries { labels, hash, samples });
             }
         }
-        let with_samples = wanted.iter().zip(found).filter(|(_, samples)| !samples.is_empty());
-        let series = |(row, samples): (&u32, Columns)| BlockSeries {
-            labels: self.index.labels(*row),
-            hash: self.index.hash(*row),
-            samples,
-        };
-        Ok(with_samples.map(series).collect())
+        Ok(found)
     }
 
-    async fn read_file(
+    /// Fetches the samples in `range` of these series (ascending row numbers).
+    pub(crate) async fn pack_series(&self, wanted: &[u32], range: TimeRange) -> Result<Vec<PackedSeries>> {
+        let pack = async |file: &Option<Arc<RowsFile>>, kind| match file {
+            Some(file) => self.pack_file(file, kind, wanted, range).await.map(Some),
+            None => Ok(None),
+        };
+        let files = [pack(&self.samples, Kind::Samples).await?, pack(&self.histograms, Kind::Histograms).await?];
+        let packed = Packed::new(files.into_iter().flatten().collect(), wanted.len(), range);
+        Ok(PackedSeries::all(packed, |at| (self.index.labels(wanted[at]), self.index.hash(wanted[at]))))
+    }
+
+    async fn pack_file(
         &self,
-        file: &RowsFile,
+        rows: &Arc<RowsFile>,
         kind: Kind,
         wanted: &[u32],
         range: TimeRange,
-        found: &mut [Columns],
-    ) -> Result<()> {
-        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(()) };
-        let may_hold = |group: &usize| group_overlaps(&file.file, *group, i64::from(*first), i64::from(*last), range);
-        let groups: Vec<usize> = (0..file.groups()).filter(may_hold).collect();
-        for groups in groups.chunks(GROUPS_AT_ONCE) {
-            file.load(groups).await?;
-            let mut plans = Vec::new();
-            for group in groups {
-                let hits = file.directory(*group).map(|d| d.hits(wanted, range)).unwrap_or_default();
-                if !hits.is_empty() {
-                    plans.push(Plan::new(&file.file, *group, kind, hits));
-                }
-            }
-            let timelines = self.read_timelines(&file.file, &plans).await?;
-            let mut want = Vec::new();
-            for plan in &plans {
-                plan.ranges(&file.file, &mut want)?;
-            }
-            let bytes = file.file.fetch(want).await?;
-            for plan in &plans {
-                plan.decode(&file.file, &bytes, &timelines, range, found)?;
+    ) -> Result<PackedFile> {
+        let bounds = wanted.first().zip(wanted.last());
+        let may_hold = |group: &usize| {
+            bounds.is_some_and(|(first, last)| group_overlaps(&rows.file, *group, (*first, *last), range))
+        };
+        let groups: Vec<usize> = (0..rows.groups()).filter(may_hold).collect();
+        rows.load(&groups).await?;
+        let mut plans = Vec::new();
+        let mut want = Vec::new();
+        for group in groups {
+            let hits = rows.directory(group).map(|d| d.hits(wanted, range)).unwrap_or_default();
+            if !hits.is_empty() {
+                let plan = Plan::new(&rows.file, group, kind, hits);
+                plan.ranges(&rows.file, &mut want)?;
+                plans.push(plan);
             }
         }
-        Ok(())
+        let timelines = self.read_timelines(&rows.file, &plans).await?;
+        let bytes = rows.file.fetch(want).await?;
+        Ok(PackedFile { rows: Arc::clone(rows), plans, bytes, timelines })
     }
 
     async fn read_timelines(&self, of: &OpenFile, plans: &[Plan]) -> Result<Timelines> {
@@ -115,7 +109,7 @@ impl BlockReader {
 }
 
 /// Whether a row group's statistics allow one of these series and this time; no statistics allow everything.
-fn group_overlaps(file: &OpenFile, group: usize, first: i64, last: i64, range: TimeRange) -> bool {
+fn group_overlaps(file: &OpenFile, group: usize, (first, last): (u32, u32), range: TimeRange) -> bool {
     let bounds = |column: &str| {
         let metadata = file.footer().row_group(group);
         let found = metadata.columns().iter().find(|c| c.column_path().parts().first().is_some_and(|p| p == column))?;
@@ -125,17 +119,32 @@ fn group_overlaps(file: &OpenFile, group: usize, first: i64, last: i64, range: T
             _ => None,
         }
     };
-    let series = bounds("series_id").is_none_or(|(lo, hi)| lo <= last && first <= hi);
+    let series = bounds("series_id").is_none_or(|(lo, hi)| lo <= i64::from(last) && i64::from(first) <= hi);
     let from = bounds("min_ts").is_none_or(|(lo, _)| lo <= range.end);
     series && from && bounds("max_ts").is_none_or(|(_, hi)| range.start <= hi)
 }
 
 /// What is wanted of one row group.
-struct Plan {
+pub(crate) struct Plan {
     group: usize,
+    /// Ascending by row and by position among the wanted series.
     hits: Vec<Hit>,
-    /// Columns to read, each with the hits that have something in it.
+    /// Columns to read, each with the hits that have something in it, ascending.
     columns: Vec<(&'static str, Vec<usize>)>,
+}
+
+/// Some of the wanted series, by position, while their samples are decoded.
+pub(crate) struct Part<'a> {
+    pub(crate) positions: Range<usize>,
+    pub(crate) range: TimeRange,
+    /// Samples so far, one for each position.
+    pub(crate) found: &'a mut [Columns],
+}
+
+impl Part<'_> {
+    fn of(&mut self, hit: &Hit) -> &mut Columns {
+        &mut self.found[hit.at - self.positions.start]
+    }
 }
 
 impl Plan {
@@ -154,6 +163,18 @@ impl Plan {
         Self { group, hits, columns }
     }
 
+    pub(crate) fn hits(&self) -> &[Hit] {
+        &self.hits
+    }
+
+    /// Number of the page of values that holds a hit, for each hit of the first column.
+    pub(crate) fn pages<'a>(&'a self, file: &'a OpenFile) -> impl Iterator<Item = (&'a Hit, usize)> {
+        let first = self.columns.first();
+        let pages = first.map(|(name, _)| file.page_starts(self.group, name)).unwrap_or_default();
+        let hits = first.into_iter().flat_map(|(_, hits)| hits).map(|i| &self.hits[*i]);
+        hits.map(move |hit| (hit, pages.partition_point(|start| *start <= i64::from(hit.row))))
+    }
+
     fn rows(&self, hits: &[usize]) -> Rows {
         Rows::Some(hits.iter().map(|i| self.hits[*i].row).collect())
     }
@@ -162,83 +183,80 @@ impl Plan {
         self.columns.iter().try_for_each(|(name, hits)| file.ranges(self.group, &[name], &self.rows(hits), want))
     }
 
-    fn decode(
-        &self,
-        file: &OpenFile,
-        bytes: &Sparse,
-        timelines: &Timelines,
-        range: TimeRange,
-        found: &mut [Columns],
-    ) -> Result<()> {
-        let lines: Vec<Arc<Vec<i64>>> = self.hits.iter().filter_map(|h| timelines.get(&h.timeline).cloned()).collect();
-        if lines.len() != self.hits.len() {
-            return Err(file.corrupt("rows refer to timelines that are not there"));
-        }
+    /// Decodes what is wanted of the series of `part`.
+    pub(crate) fn decode(&self, file: &OpenFile, bytes: &Sparse, timelines: &Timelines, part: &mut Part) -> Result<()> {
+        let from = self.hits.partition_point(|h| h.at < part.positions.start);
+        let to = self.hits.partition_point(|h| h.at < part.positions.end);
+        let lines: Option<Vec<&[i64]>> =
+            self.hits[from..to].iter().map(|h| timelines.get(&h.timeline).map(|l| l.as_slice())).collect();
+        let lines = lines.ok_or_else(|| file.corrupt("rows refer to timelines that are not there"))?;
         // Where each hit's samples begin among those of its series, for the start timestamps that come last.
-        let begins: Vec<usize> = self.hits.iter().map(|h| found[h.at].len()).collect();
+        let begins: Vec<usize> = self.hits[from..to].iter().map(|h| part.of(h).len()).collect();
         for (name, hits) in &self.columns {
+            let hits = &hits[hits.partition_point(|i| *i < from)..hits.partition_point(|i| *i < to)];
+            if hits.is_empty() {
+                continue;
+            }
             let mut next = hits.iter();
             file.decode(bytes, self.group, &[name], &self.rows(hits), |batch| {
                 let rows: Vec<usize> = next.by_ref().take(batch.num_rows()).copied().collect();
+                let rows = rows.iter().map(|i| (&self.hits[*i], lines[*i - from], begins[*i - from]));
                 match *name {
                     "histogram" => {
-                        for (i, row) in rows.iter().zip(histograms::decode(batch)?) {
-                            push_histograms(&lines[*i], row, range, &mut found[self.hits[*i].at])?;
+                        for ((hit, line, _), row) in rows.zip(histograms::decode(batch)?) {
+                            push_histograms(line, row, part.range, part.of(hit))?;
                         }
                     }
                     "created" => {
-                        for (i, starts) in rows.iter().zip(histograms::decode_created(batch)?) {
-                            push_starts(&lines[*i], &starts, range, begins[*i], &mut found[self.hits[*i].at])?;
+                        for ((hit, line, begin), starts) in rows.zip(histograms::decode_created(batch)?) {
+                            push_starts(line, &starts, part.range, begin, part.of(hit))?;
                         }
                     }
-                    _ => self.push_values(name, batch, &rows, &lines, range, found)?,
+                    _ => push_values(name, batch, rows, part)?,
                 }
                 Ok(())
             })?;
         }
         Ok(())
     }
+}
 
-    fn push_values(
-        &self,
-        name: &str,
-        batch: &RecordBatch,
-        rows: &[usize],
-        lines: &[Arc<Vec<i64>>],
-        range: TimeRange,
-        found: &mut [Columns],
-    ) -> std::result::Result<(), String> {
-        let lists = batch.column_by_name(name).and_then(|c| c.as_list_opt::<i32>()).ok_or("values are no list")?;
-        for (n, i) in rows.iter().enumerate() {
-            let hit = &self.hits[*i];
-            let (from, inside) = clip(&lines[*i], lists, n, range)?;
-            let out = &mut found[hit.at];
-            push_times(out, &lines[*i][inside.clone()])?;
-            let at = out.values.len();
-            let wanted = from + inside.start..from + inside.end;
-            match hit.decimal {
-                Some(decimal) => {
-                    let values = lists.values().as_primitive_opt::<Int64Type>().ok_or("value_i has another type")?;
-                    out.values.extend(values.values()[wanted.clone()].iter().map(|n| decimal.value(*n)));
-                }
-                None => {
-                    let values = lists.values().as_primitive_opt::<Float64Type>().ok_or("value_f has another type")?;
-                    out.values.extend_from_slice(&values.values()[wanted.clone()]);
-                }
+fn push_values<'a>(
+    name: &str,
+    batch: &RecordBatch,
+    rows: impl Iterator<Item = (&'a Hit, &'a [i64], usize)>,
+    part: &mut Part,
+) -> std::result::Result<(), String> {
+    let lists = batch.column_by_name(name).and_then(|c| c.as_list_opt::<i32>()).ok_or("values are no list")?;
+    let range = part.range;
+    for (n, (hit, line, _)) in rows.enumerate() {
+        let (from, inside) = clip(line, lists, n, range)?;
+        let out = part.of(hit);
+        push_times(out, &line[inside.clone()])?;
+        let at = out.values.len();
+        let wanted = from + inside.start..from + inside.end;
+        match hit.decimal {
+            Some(decimal) => {
+                let values = lists.values().as_primitive_opt::<Int64Type>().ok_or("value_i has another type")?;
+                out.values.extend(values.values()[wanted.clone()].iter().map(|n| decimal.value(*n)));
             }
-            if let Some(nulls) = lists.values().nulls() {
-                for (value, i) in out.values[at..].iter_mut().zip(wanted) {
-                    if nulls.is_null(i) {
-                        *value = f64::from_bits(STALE_NAN_BITS);
-                    }
-                }
-            }
-            if !out.starts.is_empty() {
-                out.starts.resize(out.timestamps.len(), 0);
+            None => {
+                let values = lists.values().as_primitive_opt::<Float64Type>().ok_or("value_f has another type")?;
+                out.values.extend_from_slice(&values.values()[wanted.clone()]);
             }
         }
-        Ok(())
+        if let Some(nulls) = lists.values().nulls() {
+            for (value, i) in out.values[at..].iter_mut().zip(wanted) {
+                if nulls.is_null(i) {
+                    *value = f64::from_bits(STALE_NAN_BITS);
+                }
+            }
+        }
+        if !out.starts.is_empty() {
+            out.starts.resize(out.timestamps.len(), 0);
+        }
     }
+    Ok(())
 }
 
 /// Whether any row of the group has start timestamps: not when all its values are null.
@@ -318,29 +336,4 @@ fn push_starts(
     out.starts.resize(out.timestamps.len(), 0);
     out.starts[begin..].copy_from_slice(&starts[inside]);
     Ok(())
-}
-
-/// Floats and histograms of one series, together in order of time.
-fn merge(floats: Columns, histograms: Columns) -> Columns {
-    if floats.is_empty() {
-        return histograms;
-    }
-    let mut out = Columns::default();
-    let (mut f, mut h) = (0, 0);
-    while f < floats.len() || h < histograms.len() {
-        let float_next = match (floats.timestamps.get(f), histograms.timestamps.get(h)) {
-            (Some(a), Some(b)) => a < b,
-            (a, _) => a.is_some(),
-        };
-        if float_next {
-            out.push_float(floats.timestamps[f], floats.values[f]);
-            out.set_last_start(floats.start(f));
-            f += 1;
-        } else {
-            out.push_histogram(histograms.timestamps[h], Arc::clone(&histograms.histograms[h].1));
-            out.set_last_start(histograms.start(h));
-            h += 1;
-        }
-    }
-    out
 }

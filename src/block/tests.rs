@@ -207,7 +207,7 @@ fn hashes_that_follow_from_the_tenant_are_not_stored() {
     }
     let reader = run(open(&writer.finish().unwrap()));
     let want: Vec<_> = set.iter().map(|s| (s.labels.clone(), of_tenant(s))).collect();
-    assert_eq!(reader.series(&[], TimeRange::all()), want);
+    assert_eq!(reader.series(&[], TimeRange::all()).collect::<Vec<_>>(), want);
 }
 
 #[test]
@@ -247,6 +247,33 @@ fn refuses_series_out_of_order_and_columns_that_do_not_fit() {
     twice.samples.push_float(twice.samples.timestamps[0], 2.0);
     assert!(matches!(writer.push(input(&twice)), Err(Error::Input { .. })));
     assert!(BlockWriter::new(WriterOptions { promoted: vec!["a-b".into()], ..options() }).is_err());
+}
+
+#[test]
+fn series_taken_in_any_order_give_the_same_and_in_block_order_hold_one_batch() {
+    run(async {
+        let set: Vec<Series> = (100..300)
+            .map(|i| of(&[("__name__", "m"), ("instance", &i.to_string())], floats(&[f64::from(i), 0.1, -1.0 / 3.0])))
+            .collect();
+        let reader = open(&write(options(), &set)).await;
+        let take = |s: PackedSeries| (s.labels.clone(), bits(&s.samples().unwrap()));
+        let mut decoded = 0;
+        let mut in_order = Vec::new();
+        for series in reader.select_packed(&[], TimeRange::all()).await.unwrap() {
+            let batches = series.open_batches();
+            in_order.push(take(series));
+            decoded += usize::from(batches == 0);
+            assert!(batches <= 1, "{batches} batches");
+        }
+        assert!((3..=13).contains(&decoded), "{decoded} batches of 200 series");
+        let mut reversed: Vec<_> = reader.select_packed(&[], TimeRange::all()).await.unwrap();
+        reversed.reverse();
+        let mut reversed: Vec<_> = reversed.into_iter().map(take).collect();
+        reversed.reverse();
+        assert_eq!(reversed, in_order);
+        let want: Vec<_> = set.iter().map(|s| (s.labels.clone(), bits(&s.samples))).collect();
+        assert_eq!(in_order, want);
+    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod float;
 pub mod histogram;
 pub mod iter;
 pub mod packed;
+pub mod prometheus;
 pub mod starts;
 
 pub use error::Error;

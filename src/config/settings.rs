@@ -41,6 +41,8 @@ section! {
         shards: u32 = 12, within 1, 4096;
         /// Roles this process plays.
         roles: Roles = Roles::All;
+        /// Whether paths for operators are served (`/api/v1/admin/…`): flushes, and the queries of all tenants.
+        enable_admin_api: bool = false;
     }
     sections {
         /// Log lines, on standard error.
@@ -139,6 +141,8 @@ section! {
         max_samples: u64 = 50_000_000, within 1, u64::MAX;
         /// Queries running at the same time; more wait, within their timeout.
         max_concurrency: usize = 20, within 1, 10_000;
+        /// From how long on a query is written to the log, with what it cost; 0 logs none.
+        slow_log_threshold: Duration = secs(10), within secs(0), hours(24);
         /// How far back an instant selector looks for a sample.
         lookback_delta: Duration = secs(300), within Duration::from_millis(1), hours(24);
         /// Parts of PromQL to switch on, by the names Prometheus' `--enable-feature` gives them, with commas between them:

@@ -12,6 +12,7 @@
 mod append;
 mod arena;
 mod by_labels;
+mod cardinality;
 mod core;
 mod exemplars;
 mod flush;

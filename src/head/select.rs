@@ -106,11 +106,17 @@ impl Head {
         out
     }
 
-    /// Label sets of the series that `select` would find, without their samples.
-    pub fn series_labels(&self, tenant: &TenantId, matchers: &[Matcher], range: TimeRange) -> Vec<Labels> {
-        let Some(tenant) = self.tenant(tenant).map(|n| &self.tenants[n.0 as usize]) else { return Vec::new() };
-        let ids = self.matching_in(tenant, matchers, range);
-        ids.iter().filter_map(|id| self.series_by_id(id)).map(|s| self.labels_of(s)).collect()
+    /// Label sets of the series that `select` would find, without their samples; made one by one, so that whoever
+    /// bounds them can stop.
+    pub fn series_labels<'a>(
+        &'a self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = Labels> + use<'a> {
+        let tenant = self.tenant(tenant).map(|n| &self.tenants[n.0 as usize]);
+        let ids = tenant.map(|t| self.matching_in(t, matchers, range)).unwrap_or_default();
+        ids.into_iter().filter_map(|id| self.series_by_id(id)).map(|s| self.labels_of(s))
     }
 
     /// Names of the labels of such series, sorted.
@@ -184,7 +190,7 @@ impl Head {
     }
 
     /// Series that fulfil all matchers: known values first, then whatever must be scanned.
-    fn matching(&self, tenant: &Tenant, matchers: &[Matcher]) -> RoaringBitmap {
+    pub(super) fn matching(&self, tenant: &Tenant, matchers: &[Matcher]) -> RoaringBitmap {
         let index = &tenant.index;
         let mut scans = Vec::new();
         let mut wanted = Vec::new();

@@ -79,6 +79,12 @@ impl Series {
         !self.floats.is_empty() || self.histograms().is_some()
     }
 
+    /// Number of its chunks, those of late samples too.
+    pub(super) fn chunks(&self) -> u64 {
+        let late = self.extra.as_ref().map_or(0, |e| e.ooo.len());
+        self.sealed.len() as u64 + u64::from(self.is_open()) + late as u64
+    }
+
     /// Whether it holds no sample at all.
     pub(super) fn is_empty(&self) -> bool {
         !self.is_open() && self.sealed.is_empty() && self.extra.as_ref().is_none_or(|e| e.ooo.is_empty())

@@ -1,31 +1,34 @@
-//! Queries as clients ask them: parse, wait for a place, fetch, evaluate, within time and memory.
+//! Queries as clients ask them: parse, plan, fetch, evaluate, within time and memory.
 //!
-//! *Invariants:* at most `max_concurrency` queries run; a waiting one gives up when its time is over. Evaluation runs on a
-//! blocking thread, so a heavy query never holds up writes. A query whose client went away is cancelled.
+//! *Invariants:* a query that is no PromQL never waits for a place. Evaluation runs on a blocking thread, so a heavy query
+//! never holds up writes.
 //!
-//! *Not here:* HTTP (`api::http::query`), where samples come from (`query::leaf`).
+//! *Not here:* places, time limits, what is counted (`query::job`), HTTP (`api::http::query`), where samples come from
+//! (`query::leaf`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::budget::{NodeBudget, QueryBudget};
+use super::active::{Active, ActiveQueries, Job, QueryKind};
+use super::budget::NodeBudget;
+use super::job::{Done, Interrupted};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
+use super::slow::SlowLog;
 use crate::config::{Feature, Features};
 use crate::env::Clock;
-use crate::error::{Error, HasKind, Kind};
+use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
 use crate::promql::ast::Ast;
-use crate::promql::exec::control::{CancelToken, Limits};
+use crate::promql::exec::column::Sample;
+use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
-use crate::promql::exec::result::QueryResult;
+use crate::promql::exec::result::{QueryResult, QueryValue};
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::value_type::ValueType;
 use crate::promql::{ParseError, ParseOptions, parse};
-use crate::store::FetchStats;
-use crate::store::counted::FetchTotals;
 
 /// Settings of queries.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,8 @@ pub struct QueryOptions {
     pub features: Features,
     /// What all queries may hold, bytes.
     pub total_bytes: u64,
+    /// From how long on a query is logged; zero logs none.
+    pub slow: Duration,
 }
 
 /// A query.
@@ -57,30 +62,17 @@ pub struct QueryRequest {
     pub timeout: Option<Duration>,
     /// Another lookback, milliseconds.
     pub lookback_ms: Option<i64>,
+    /// Count samples per step.
+    pub count_samples: bool,
 }
 
-/// An answer and what it cost.
+/// An answer and what it cost: its bytes are held until this is dropped.
 #[derive(Debug)]
 pub struct Answered {
-    /// The query, into which positions of annotations point.
-    pub text: String,
     /// Value, annotations, samples.
     pub result: QueryResult,
-    /// What was fetched from the bucket.
-    pub fetched: FetchTotals,
-    /// Where the time went.
-    pub timings: Timings,
-}
-
-/// Where the time of a query went.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Timings {
-    /// Waiting for a place.
-    pub queue: Duration,
-    /// Planning, and fetching samples.
-    pub prepare: Duration,
-    /// Evaluating.
-    pub evaluate: Duration,
+    /// The query, into whose text positions of annotations point, and what it took.
+    pub active: Arc<Active>,
 }
 
 /// Why a query was not answered.
@@ -100,6 +92,16 @@ pub enum QueryError {
     Lost,
 }
 
+impl From<Interrupted> for QueryError {
+    fn from(why: Interrupted) -> Self {
+        match why {
+            Interrupted::TimedOut => EvalError::TimedOut.into(),
+            Interrupted::Cancelled => EvalError::Cancelled.into(),
+            Interrupted::Lost => Self::Lost,
+        }
+    }
+}
+
 impl HasKind for QueryError {
     fn kind(&self) -> Kind {
         match self {
@@ -112,12 +114,14 @@ impl HasKind for QueryError {
 
 /// Answers queries.
 pub struct Queries {
-    leaf: Arc<Leaf>,
-    options: QueryOptions,
-    places: Arc<Semaphore>,
-    node: Arc<NodeBudget>,
-    clock: Arc<dyn Clock>,
-    metrics: Metrics,
+    pub(super) leaf: Arc<Leaf>,
+    pub(super) options: QueryOptions,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) node: Arc<NodeBudget>,
+    pub(super) active: Arc<ActiveQueries>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) slow: SlowLog,
 }
 
 impl Queries {
@@ -125,17 +129,29 @@ impl Queries {
     pub fn new(leaf: Arc<Leaf>, options: QueryOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let places = Arc::new(Semaphore::new(options.concurrency));
         let node = NodeBudget::new(options.total_bytes);
-        Self { leaf, options, places, node, clock, metrics }
+        let active = ActiveQueries::new(clock.now_ms());
+        let slow = SlowLog { threshold: options.slow };
+        Self { leaf, options, places, node, active, clock, metrics, slow }
     }
 
-    /// Series and labels.
-    pub fn leaf(&self) -> &Leaf {
-        &self.leaf
+    /// Queries that are not over.
+    pub fn active(&self) -> &ActiveQueries {
+        &self.active
+    }
+
+    /// How they are answered.
+    pub fn options(&self) -> &QueryOptions {
+        &self.options
     }
 
     /// Now, milliseconds.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// Now, on the clock of [`Active::since`].
+    pub fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     /// Which parts of the language are on.
@@ -148,118 +164,77 @@ impl Queries {
         }
     }
 
-    /// Runs a look-up of series, labels or metadata within the same bounds of number and time as a query.
-    pub async fn bounded<T>(&self, lookup: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let run = async {
-            let closed = |_| Error::new(Kind::Unavailable, "the node is stopping");
-            let _place = self.places.acquire().await.map_err(closed)?;
-            lookup.await
-        };
-        let seconds = self.options.timeout.as_secs_f64();
-        let late = |_| Error::new(Kind::Unavailable, format!("look-up took longer than query.timeout ({seconds} s)"));
-        tokio::time::timeout(self.options.timeout, run).await.map_err(late)?
-    }
-
     /// Answers a query.
     pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
-        let began = self.clock.monotonic();
-        let answered = self.run_unmeasured(&request).await;
-        let took = self.clock.monotonic().saturating_sub(began);
-        self.metrics.finished(matches!(request.times, Times::Instant(_)), took, answered.as_ref());
-        answered
-    }
-
-    async fn run_unmeasured(&self, request: &QueryRequest) -> Result<Answered, QueryError> {
-        let ast = parse(&request.text, self.parse_options())?;
-        check_type(&ast, request.times)?;
-        let timeout = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
-        if timeout.is_zero() {
-            // The timer would let a query through that never has to wait.
-            return Err(EvalError::TimedOut.into());
-        }
-        let cancel = CancelToken::default();
-        // A client that goes away drops this future, and the guard with it.
-        let guard = CancelOnDrop(Some(cancel.clone()));
-        let run = self.fetch_and_evaluate(ast, request, cancel.clone());
-        let answered = match tokio::time::timeout(timeout, run).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                cancel.time_out();
-                Err(EvalError::TimedOut.into())
-            }
-        };
-        guard.disarm();
-        answered
-    }
-
-    async fn fetch_and_evaluate(
-        &self,
-        ast: Ast,
-        request: &QueryRequest,
-        cancel: CancelToken,
-    ) -> Result<Answered, QueryError> {
-        let mut lap = Lap::begin(&self.clock);
-        // The semaphore is never closed; the timeout is around this future.
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| QueryError::Lost)?;
-        let queue = lap.next();
+        let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
+        let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
+        let ast = self.checked(&text, times).inspect_err(|_| self.metrics.refused(kind))?;
         let on = |feature| self.options.features.has(feature);
         let engine = Engine::new(EngineOptions {
-            lookback: request.lookback_ms.unwrap_or(self.options.lookback_ms),
+            lookback: lookback_ms.unwrap_or(self.options.lookback_ms),
             limits: self.options.limits,
             delayed_name_removal: on(Feature::DelayedNameRemoval),
             use_start_timestamps: on(Feature::UseStartTimestamps),
             type_and_unit_labels: on(Feature::TypeAndUnitLabels),
+            count_samples,
             ..EngineOptions::default()
         });
-        let times = request.times;
-        let plan = engine.plan(&ast, times)?;
-        let stats = Arc::new(FetchStats::default());
-        let budget = QueryBudget::new(Arc::clone(&self.node), self.options.limits.max_bytes as u64);
-        let source = self.leaf.source(request.tenant.clone(), Arc::clone(&stats), budget);
-        let runtime = tokio::runtime::Handle::current();
-        // Decoding and evaluating are work, not waiting. Place and bytes are held until that work has really ended,
-        // which for a cancelled query is later than its answer.
-        let work = move || {
-            let (_place, source) = (place, source);
-            let fetched = runtime.block_on(engine.fetch(&source, &plan, &cancel))?;
-            let prepare = lap.next();
-            let result = engine.evaluate(&plan, fetched, times, &cancel)?;
-            Ok::<_, EvalError>((result, Timings { queue, prepare, evaluate: lap.next() }))
+        let job = Job { tenant, kind, text, times: Some(times) };
+        let mut lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
+        let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &tokio::runtime::Handle| {
+            lap.next();
+            let plan = engine.plan(&ast, times)?;
+            let source = leaf.source(active);
+            let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
+            active.spend(|s| s.prepare = lap.next());
+            let result = engine.evaluate(&plan, fetched, times, &active.cancel)?;
+            active.spend(|s| {
+                (s.evaluate, s.series, s.samples) = (lap.next(), result.stats.series_read, result.stats.samples_read);
+            });
+            active.budget.settle(bytes_of(&result.value));
+            Ok::<_, QueryError>(result)
         };
-        let (result, timings) = tokio::task::spawn_blocking(work).await.map_err(|_| QueryError::Lost)??;
-        Ok(Answered { text: request.text.clone(), result, fetched: stats.totals(), timings })
+        self.job(job, timeout, work).await.map(|Done { value: result, active }| Answered { result, active })
     }
+
+    fn checked(&self, text: &str, times: Times) -> Result<Ast, QueryError> {
+        let ast = parse(text, self.parse_options())?;
+        check_type(&ast, times)?;
+        Ok(ast)
+    }
+}
+
+/// Heap bytes of an answer.
+fn bytes_of(value: &QueryValue) -> u64 {
+    let bytes = match value {
+        QueryValue::Scalar(..) => 0,
+        QueryValue::String(_, text) => text.len(),
+        QueryValue::Vector(samples) => samples
+            .iter()
+            .map(|s| {
+                let histogram = if let Sample::Histogram(h) = &s.sample { h.heap_bytes() } else { 0 };
+                size_of_val(s) + s.labels.heap_bytes() + histogram
+            })
+            .sum(),
+        QueryValue::Matrix(series) => series
+            .iter()
+            .map(|s| {
+                let histograms: usize = s.histograms.iter().map(|(_, h)| 16 + h.heap_bytes()).sum();
+                size_of_val(s) + s.labels.heap_bytes() + 16 * s.floats.capacity() + histograms
+            })
+            .sum(),
+    };
+    bytes as u64
 }
 
 /// A clock and when the current stage began.
 struct Lap(Arc<dyn Clock>, Duration);
 
 impl Lap {
-    fn begin(clock: &Arc<dyn Clock>) -> Self {
-        Self(Arc::clone(clock), clock.monotonic())
-    }
-
     /// How long the stage took; the next one begins.
     fn next(&mut self) -> Duration {
         let now = self.0.monotonic();
         now.saturating_sub(std::mem::replace(&mut self.1, now))
-    }
-}
-
-/// Cancels a query when the future that waits for it is dropped.
-struct CancelOnDrop(Option<CancelToken>);
-
-impl CancelOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(cancel) = &self.0 {
-            cancel.cancel();
-        }
     }
 }
 

@@ -4,25 +4,27 @@
 //! and flush floor of a shard are read under one lock; the table view is at least as new as what any shard says it has
 //! flushed, and blocks above a shard's floor are left out, because the head still holds them: each sample is seen once.
 //!
-//! *Not here:* merging pieces of a series (`query::merge`), evaluation (`promql`).
+//! *Not here:* look-ups without samples (`query::lookup`), putting series together (`query::gather`, `query::merge`),
+//! evaluation (`promql`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
+use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::QueryBudget;
-use super::merge::{IN_HEAD, Piece, merge};
-use crate::block::BlockReader;
+use super::gather::Gathered;
+use crate::block::PackedSeries;
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
 use crate::ingest::ingester::Shard;
 use crate::meta::Views;
-use crate::model::{Columns, Labels, Matcher, MetadataRow, ShardId, TenantId, TimeRange};
-use crate::promql::source::{SampleCursor, SelectRequest, SelectedSeries, SeriesSet, Source};
+use crate::model::{ShardId, TenantId, TimeRange};
+use crate::promql::source::{SelectRequest, SeriesSet, Source};
 use crate::store::catalog::snapshot::Block;
 use crate::store::counted::counting;
 use crate::store::{FetchStats, Tables};
@@ -46,85 +48,23 @@ pub struct Leaf {
 }
 
 /// A shard's part of a read.
-struct HeadRead<T> {
+pub(super) struct HeadRead<T> {
     shard: ShardId,
     flushed: u64,
     table_version: Option<u64>,
-    found: T,
+    pub(super) found: T,
 }
 
 impl Leaf {
-    /// The source of one query of `tenant`; bytes fetched for it are counted in `stats`,
-    /// and bytes held for it in `budget`.
-    pub fn source(self: &Arc<Self>, tenant: TenantId, stats: Arc<FetchStats>, budget: QueryBudget) -> TenantSource {
-        TenantSource { leaf: Arc::clone(self), tenant, stats, budget, barrier: OnceCell::new() }
-    }
-
-    /// Label sets that fulfil any of the selectors and have a sample in `range`.
-    pub async fn series(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<BTreeSet<Labels>, Error> {
-        let from_head = |head: &Head, matchers: &[Matcher]| head.series_labels(tenant, matchers, range);
-        let from_block = |block: &BlockReader, matchers: &[Matcher]| {
-            block.series(matchers, range).into_iter().map(|(labels, _)| labels).collect()
-        };
-        self.look_up(tenant, selectors, range, from_head, from_block).await
-    }
-
-    /// Label names of those series (of all, without selectors).
-    pub async fn label_names(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<BTreeSet<String>, Error> {
-        let from_head = |head: &Head, matchers: &[Matcher]| head.label_names(tenant, matchers, range);
-        let from_block = |block: &BlockReader, matchers: &[Matcher]| block.label_names(matchers, range);
-        self.look_up(tenant, selectors, range, from_head, from_block).await
-    }
-
-    /// Values of one label of those series.
-    pub async fn label_values(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<BTreeSet<String>, Error> {
-        let from_head = |head: &Head, matchers: &[Matcher]| head.label_values(tenant, name, matchers, range);
-        let from_block = |block: &BlockReader, matchers: &[Matcher]| block.label_values(name, matchers, range);
-        self.look_up(tenant, selectors, range, from_head, from_block).await
-    }
-
-    /// What heads and blocks say to each selector (to no condition, without selectors), together.
-    async fn look_up<T: Ord>(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        from_head: impl Fn(&Head, &[Matcher]) -> Vec<T>,
-        from_block: impl Fn(&BlockReader, &[Matcher]) -> BTreeSet<T>,
-    ) -> Result<BTreeSet<T>, Error> {
-        self.barrier().await?;
-        let mut all = BTreeSet::new();
-        for matchers in any_of(selectors) {
-            let (heads, blocks) = self.read(tenant, range, |head| from_head(head, matchers)).await?;
-            all.extend(heads.into_iter().flatten());
-            for block in blocks {
-                all.extend(from_block(&*self.blocks.open(&block).await?, matchers));
-            }
+    /// The source of one query: what is fetched and held for it is counted there.
+    pub fn source(self: &Arc<Self>, active: &Active) -> TenantSource {
+        TenantSource {
+            leaf: Arc::clone(self),
+            tenant: active.job.tenant.clone(),
+            stats: Arc::clone(&active.fetched),
+            budget: Arc::clone(&active.budget),
+            barrier: OnceCell::new(),
         }
-        Ok(all)
-    }
-
-    /// What is known of a metric, or of all.
-    pub async fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> Result<Vec<MetadataRow>, Error> {
-        self.barrier().await?;
-        let heads = self.read_heads(tenant, |head| head.metadata(tenant, metric));
-        Ok(heads.into_iter().flat_map(|h| h.found).collect())
     }
 
     async fn select(
@@ -135,67 +75,47 @@ impl Leaf {
     ) -> Result<SeriesSet, Error> {
         let (matchers, range) = (&request.matchers, request.range);
         let (heads, blocks) = self.read(tenant, range, |head| head.select(tenant, matchers, range)).await?;
-        let mut series: Vec<(Labels, Vec<Piece>)> = Vec::new();
-        for found in heads.into_iter().flatten() {
-            let labels = found.labels.clone();
-            budget.charge((found.bytes() + labels.heap_bytes()) as u64)?;
-            // What is in a head was committed after everything of its shard that is in a block.
-            let piece = Piece { rank: IN_HEAD, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
-            series.push((labels, vec![piece]));
+        let mut gathered = Gathered::default();
+        for found in heads {
+            for one in &found {
+                budget.charge((one.bytes() + one.labels.heap_bytes()) as u64)?;
+            }
+            gathered.add_head(found);
         }
         if !blocks.is_empty() {
-            self.add_blocks(&mut series, blocks, request, budget).await?;
+            self.add_blocks(&mut gathered, blocks, request, budget).await?;
         }
-        let mut series: Vec<SelectedSeries> =
-            series.into_iter().map(|(labels, pieces)| SelectedSeries { labels, cursor: merge(pieces) }).collect();
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(SeriesSet { series, warnings: Vec::new() })
+        Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
     }
 
     async fn add_blocks(
         &self,
-        series: &mut Vec<(Labels, Vec<Piece>)>,
+        gathered: &mut Gathered,
         blocks: Vec<Arc<Block>>,
         request: &SelectRequest,
         budget: &QueryBudget,
     ) -> Result<(), Error> {
         let reads = blocks.into_iter().map(|block| async move {
             let reader = self.blocks.open(&block).await?;
-            let found = reader.select(&request.matchers, request.range).await.map_err(storage)?;
-            let bytes = found.iter().map(|s| s.samples.heap_bytes() + s.labels.heap_bytes()).sum::<usize>();
-            budget.charge(bytes as u64)?;
+            let found = reader.select_packed(&request.matchers, request.range).await.map_err(storage)?;
+            let shared = found.first().map_or(0, PackedSeries::shared_bytes);
+            let bytes = found.iter().map(|s| size_of::<PackedSeries>() + s.labels.heap_bytes()).sum::<usize>();
+            budget.charge((shared + bytes) as u64)?;
             Ok::<_, Error>((block, found))
         });
         let read: Vec<_> = stream::iter(reads).buffered(BLOCKS_IN_FLIGHT).try_collect().await?;
-        let mut places: HashMap<Labels, usize> =
-            series.iter().enumerate().map(|(i, (labels, _))| (labels.clone(), i)).collect();
         for (block, found) in read {
-            for one in found {
-                let (Some(first), Some(last)) = (one.samples.timestamps.first(), one.samples.timestamps.last()) else {
-                    continue;
-                };
-                let range = TimeRange::new(*first, *last);
-                let piece = Piece {
-                    rank: (block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence),
-                    range,
-                    cursor: Box::new(Whole(Some(one.samples))),
-                };
-                let place = *places.entry(one.labels.clone()).or_insert_with(|| {
-                    series.push((one.labels, Vec::new()));
-                    series.len() - 1
-                });
-                series[place].1.push(piece);
-            }
+            gathered.add_block((block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence), found);
         }
         Ok(())
     }
 
     /// Reads all heads, and says which blocks hold the rest of `range`.
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         tenant: &TenantId,
         range: TimeRange,
-        from_head: impl Fn(&Head) -> T,
+        from_head: impl FnMut(&Head) -> T,
     ) -> Result<(Vec<T>, Vec<Arc<Block>>), Error> {
         let heads = self.read_heads(tenant, from_head);
         let state = self.meta.current();
@@ -223,7 +143,7 @@ impl Leaf {
         Ok((heads.into_iter().map(|h| h.found).collect(), blocks))
     }
 
-    fn read_heads<T>(&self, tenant: &TenantId, from_head: impl Fn(&Head) -> T) -> Vec<HeadRead<T>> {
+    pub(super) fn read_heads<T>(&self, tenant: &TenantId, mut from_head: impl FnMut(&Head) -> T) -> Vec<HeadRead<T>> {
         let read = |shard: &Arc<Shard>| {
             let state = shard.state.read();
             HeadRead {
@@ -237,14 +157,14 @@ impl Leaf {
     }
 
     /// Waits until this node has applied everything acknowledged before now.
-    async fn barrier(&self) -> Result<(), Error> {
+    pub(super) async fn barrier(&self) -> Result<(), Error> {
         try_join_all(self.shards.iter().map(|shard| shard.group.read_index())).await.map_err(storage)?;
         Ok(())
     }
 }
 
 /// Storage that cannot be read now, in the words of a query: whoever asks did nothing wrong.
-fn storage(e: impl HasKind + std::fmt::Display) -> Error {
+pub(super) fn storage(e: impl HasKind + std::fmt::Display) -> Error {
     let kind = match e.kind() {
         Kind::NotFound | Kind::Invalid => Kind::Internal,
         kind => kind,
@@ -252,17 +172,12 @@ fn storage(e: impl HasKind + std::fmt::Display) -> Error {
     Error::new(kind, e.to_string())
 }
 
-/// Without selectors everything matches.
-fn any_of(selectors: &[Vec<Matcher>]) -> Vec<&[Matcher]> {
-    if selectors.is_empty() { vec![&[]] } else { selectors.iter().map(Vec::as_slice).collect() }
-}
-
 /// One tenant's samples, for one query.
 pub struct TenantSource {
     leaf: Arc<Leaf>,
     tenant: TenantId,
     stats: Arc<FetchStats>,
-    budget: QueryBudget,
+    budget: Arc<QueryBudget>,
     barrier: OnceCell<()>,
 }
 
@@ -273,32 +188,5 @@ impl Source for TenantSource {
             self.barrier.get_or_try_init(|| self.leaf.barrier()).await?;
             self.leaf.select(&self.tenant, request, &self.budget).await
         }))
-    }
-}
-
-/// A head's cursor, with its errors in the engine's words.
-struct Fallible(crate::chunk::ChunkCursor);
-
-impl SampleCursor for Fallible {
-    fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
-        self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
-    }
-}
-
-/// Samples that are decoded already.
-struct Whole(Option<Columns>);
-
-impl SampleCursor for Whole {
-    fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
-        match self.0.take() {
-            Some(samples) => {
-                *out = samples;
-                Ok(true)
-            }
-            None => {
-                out.clear();
-                Ok(false)
-            }
-        }
     }
 }

@@ -12,18 +12,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::frontend::{Answered, QueryError};
+use super::active::{Active, QueryKind};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     kind: QueryKind,
     outcome: Outcome,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum QueryKind {
-    Instant,
-    Range,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -61,15 +55,18 @@ impl Metrics {
     }
 
     /// Counts a query.
-    pub fn finished(&self, instant: bool, took: Duration, answered: Result<&Answered, &QueryError>) {
-        let kind = if instant { QueryKind::Instant } else { QueryKind::Range };
-        let outcome = if answered.is_ok() { Outcome::Answered } else { Outcome::Failed };
-        self.queries.get_or_create(&Labels { kind, outcome }).inc();
+    pub fn finished(&self, active: &Active, took: Duration, answered: bool) {
+        let outcome = if answered { Outcome::Answered } else { Outcome::Failed };
+        self.queries.get_or_create(&Labels { kind: active.job.kind, outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
-        if let Ok(answered) = answered {
-            self.samples.inc_by(answered.result.stats.samples_read);
-            self.fetched_bytes.inc_by(answered.fetched.bytes);
-            self.fetch_requests.inc_by(answered.fetched.requests);
-        }
+        let fetched = active.fetched.totals();
+        self.samples.inc_by(active.spent.lock().samples);
+        self.fetched_bytes.inc_by(fetched.bytes);
+        self.fetch_requests.inc_by(fetched.requests);
+    }
+
+    /// Counts a query that was not begun: it is no PromQL.
+    pub fn refused(&self, kind: QueryKind) {
+        self.queries.get_or_create(&Labels { kind, outcome: Outcome::Failed }).inc();
     }
 }

@@ -4,13 +4,28 @@
 //!
 //! *Not here:* the language (`promql`), HTTP (`api`).
 
+pub mod active;
 pub mod blocks;
 pub mod budget;
 pub mod frontend;
+pub mod gather;
+pub mod job;
 pub mod leaf;
+pub mod lookup;
 pub mod merge;
 pub mod metrics;
+pub mod newest;
+pub mod read;
+pub mod search;
+pub mod slow;
+pub mod statistics;
+#[cfg(test)]
+mod tests;
 
-pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest, Timings};
+pub use active::{Active, ActiveQueries, Job, QueryId, QueryKind};
+pub use frontend::{Answered, Queries, QueryError, QueryOptions, QueryRequest};
+pub use job::Done;
 pub use leaf::Leaf;
 pub use metrics::Metrics;
+pub use newest::Newest;
+pub use read::ReadQuery;

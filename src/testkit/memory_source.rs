@@ -76,6 +76,11 @@ impl MemorySource {
         self.series.insert(labels, Arc::new(samples));
     }
 
+    /// All series with their samples, sorted by labels.
+    pub fn iter(&self) -> impl Iterator<Item = (&Labels, &Columns)> {
+        self.series.iter().map(|(labels, samples)| (labels, &**samples))
+    }
+
     /// Number of series.
     pub fn len(&self) -> usize {
         self.series.len()
@@ -153,6 +158,7 @@ impl Source for MemorySource {
             let matching = self.series.iter().filter(|(l, _)| all_match(&request.matchers, l.canonical()));
             let series = matching.map(|(labels, samples)| SelectedSeries {
                 labels: labels.clone(),
+                place: 0,
                 cursor: Box::new(MemoryCursor { samples: Arc::clone(samples), range: request.range, done: false }),
             });
             Ok(SeriesSet { series: series.collect(), warnings: Vec::new() })

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "test code, helpers included")]
 
+mod discovery;
+mod federation;
+mod operating;
 mod reading;
 mod requests;
 mod writing;
@@ -41,7 +44,7 @@ impl Served {
     async fn start_with(dir: &Path, settings: &[(&str, &str)], overrides: &[(&str, Limits)]) -> Self {
         let data = dir.join("data").display().to_string();
         let fixed = [("data_dir", data.as_str()), ("http", "127.0.0.1:0"), ("self_monitoring.enabled", "false")];
-        let small = [("shards", "3"), ("store.cache_disk_bytes", "0")];
+        let small = [("shards", "3"), ("store.cache_disk_bytes", "0"), ("enable_admin_api", "true")];
         let flags: Vec<_> =
             fixed.iter().chain(&small).chain(settings).map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let mut config = Config::load(None, &flags).unwrap().config;

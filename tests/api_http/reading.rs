@@ -16,8 +16,13 @@ struct Data {
 impl Data {
     /// Four series: `up{job="a|b"}` at t and t+10 s, `odd` with a name of its own in UTF-8, `big` beyond plain decimals.
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same with settings.
+    async fn with(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let node = Served::start(dir.path()).await;
+        let node = Served::start_with(dir.path(), settings, &[]).await;
         let t = super::now_ms() / 10_000 * 10_000 - 600_000;
         let up = |job: &str, value: f64| {
             series(&[("__name__", "up"), ("job", job)], &[(t, value), (t + 10_000, value + 1.0)])
@@ -35,6 +40,10 @@ impl Data {
         out.push_str(parts.next().unwrap());
         for part in parts {
             let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            if digits == 0 {
+                let _ = write!(out, "@{part}");
+                continue;
+            }
             let _ = write!(out, "{}{}", self.t / 1000 + part[..digits].parse::<i64>().unwrap(), &part[digits..]);
         }
         out
@@ -103,7 +112,7 @@ async fn answers_have_the_shape_of_prometheus() {
         ("labels?match[]=up", r#"["__name__","job"]"#.into()),
         ("label/__name__/values", r#"["big","odd","up"]"#.into()),
         ("label/job/values?match[]=up{job!=\"a\"}", r#"["b"]"#.into()),
-        ("label/U__http_2e_code/values", r#"["<2\"0\">"]"#.into()),
+        ("label/U__http_2e_code/values", r#"["\u003c2\"0\"\u003e"]"#.into()),
         ("label/none/values", "[]".into()),
         ("metadata", "{}".into()),
         ("format_query?query=sum by(job)(up)", r#""sum by (job) (up)""#.into()),
@@ -281,6 +290,47 @@ async fn a_query_tells_what_it_cost_when_asked() {
     assert_eq!(names, [&expected[..], &["execTotalTime"]].concat());
     let of = |name: &str| timings[name].as_f64().unwrap();
     assert!(of("execTotalTime") >= of("innerEvalTime") && of("innerEvalTime") > 0.0, "{stats}");
+    data.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn samples_are_counted_on_each_step_as_prometheus_counts_them() {
+    let data = Data::with(&[("query.features", "promql-per-step-stats")]).await;
+    // Query, steps from 0, 10, …; samples used on each step; those no step before had used.
+    let rows: [(&str, &[u64], &[u64]); 7] = [
+        ("sum(up)", &[2, 2, 2], &[2, 2, 2]),
+        ("up + up", &[4, 4, 4], &[4, 4, 4]),
+        ("rate(up[15s])", &[2, 4, 2], &[2, 2, 0]),
+        ("sum(up @ end())", &[2, 2, 2], &[2, 0, 0]),
+        ("vector(1)", &[0, 0, 0], &[0, 0, 0]),
+        ("count_over_time(up{job=\"a\"}[20s:10s])", &[1, 2, 2], &[1, 1, 1]),
+        ("count_over_time(up{job=\"a\"}[20s:5s] @ 0)", &[0, 0, 0], &[0, 0, 0]),
+    ];
+    for (query, queryable, read) in rows {
+        let reply = data.ask(&format!("query_range?query={query}&start=@0&end=@20&step=10&stats=all")).await.json();
+        let samples = &reply["data"]["stats"]["samples"];
+        let steps = |name: &str| -> Vec<u64> {
+            let list = samples[name].as_array().unwrap_or_else(|| panic!("{query}: {reply}"));
+            assert_eq!(
+                list.iter().map(|s| s[0].as_i64().unwrap()).collect::<Vec<_>>(),
+                [0, 10, 20].map(|s| data.t / 1000 + s)
+            );
+            list.iter().map(|s| s[1].as_u64().unwrap()).collect()
+        };
+        assert_eq!(
+            (steps("totalQueryableSamplesPerStep"), steps("samplesReadPerStep")),
+            (queryable.to_vec(), read.to_vec()),
+            "{query}"
+        );
+        assert_eq!(samples["totalQueryableSamples"], queryable.iter().sum::<u64>(), "{query}");
+        assert_eq!(samples["samplesRead"], read.iter().sum::<u64>(), "{query}");
+    }
+    let total = data.ask("query?query=up[1m]&time=@20&stats=true").await.json();
+    assert_eq!(total["data"]["stats"]["samples"]["totalQueryableSamples"], 4);
+    assert!(total["data"]["stats"]["samples"].get("samplesReadPerStep").is_none() && total.get("warnings").is_none());
+    assert_eq!(total["data"]["stats"]["storage"]["seriesRead"], 2);
+    let other = data.ask("query?query=up&time=@20&stats=yes").await.json();
+    assert!(other["data"]["stats"].is_object() && other["warnings"][0].as_str().unwrap().contains("deprecated"));
     data.node.stop().await;
 }
 

@@ -23,13 +23,13 @@ pub struct Setup {
 impl Setup {
     /// A node with everything below `dir`, watching nothing but what is sent to it.
     pub fn new(dir: &Path) -> Self {
-        let flags = ["--self-monitoring-enabled", "false"].map(str::to_owned).to_vec();
+        let flags = ["--self-monitoring-enabled", "false", "--enable-admin-api", "true"].map(str::to_owned).to_vec();
         Self { dir: dir.to_owned(), flags, env: Vec::new(), port: free_port() }
     }
 
     /// A node that ingests its own metrics, often.
     pub fn watching_itself(dir: &Path) -> Self {
-        let flags = ["--self-monitoring-interval", "1s"].map(str::to_owned).to_vec();
+        let flags = ["--self-monitoring-interval", "1s", "--enable-admin-api", "true"].map(str::to_owned).to_vec();
         Self { flags, ..Self::new(dir) }
     }
 

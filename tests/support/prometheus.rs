@@ -39,7 +39,6 @@ pub fn newest_remote_write() -> Option<u32> {
 /// Starts Prometheus with data in `dir/prometheus`; scrapes `targets` and itself each second and sends all of it to
 /// `remote_write` if there is one. Without targets it scrapes nothing at all. `None` if there is no Prometheus.
 pub async fn start(dir: &Path, targets: &[String], remote_write: Option<&RemoteWrite>) -> Option<Prometheus> {
-    let binary = tool("prometheus")?;
     let port = free_port();
     let own = format!("127.0.0.1:{port}");
     let mut config = String::from("global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n");
@@ -58,6 +57,16 @@ pub async fn start(dir: &Path, targets: &[String], remote_write: Option<&RemoteW
             config.push_str("  protobuf_message: io.prometheus.write.v2.Request\n");
         }
     }
+    start_on(dir, &config, port).await
+}
+
+/// Starts Prometheus with this configuration and data in `dir/prometheus`. `None` if there is no Prometheus.
+pub async fn start_with(dir: &Path, config: &str) -> Option<Prometheus> {
+    start_on(dir, config, free_port()).await
+}
+
+async fn start_on(dir: &Path, config: &str, port: u16) -> Option<Prometheus> {
+    let (binary, own) = (tool("prometheus")?, format!("127.0.0.1:{port}"));
     let file = dir.join("prometheus.yml");
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(binary);

@@ -1,6 +1,7 @@
 //! What operators ask of a node.
 //!
-//! *Invariants:* nothing here loses data.
+//! *Invariants:* nothing here loses data. Nothing here is served unless `enable_admin_api` is set: who reaches the API
+//! reaches all of it.
 //!
 //! *Not here:* cluster changes (they come with the cluster).
 
@@ -19,4 +20,9 @@ pub async fn flush(State(app): State<App>) -> Response {
         Ok(Err(e)) => ApiError::of(&e).into_response(),
         Err(e) => ApiError::new(ErrorType::Internal, format!("flush failed: {e}")).into_response(),
     }
+}
+
+/// Any path for operators, where they are not served.
+pub async fn disabled() -> ApiError {
+    ApiError::new(ErrorType::Disabled, "admin APIs disabled (setting enable_admin_api)")
 }

@@ -2,21 +2,24 @@
 //!
 //! *Invariants:* lists are sorted and have no duplicates; a cut by `limit` is said in a warning.
 //!
-//! *Not here:* finding them (`query::catalogue`).
+//! *Not here:* finding them (`query::lookup`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use futures::FutureExt;
 use serde::Serialize;
 
 use super::App;
+use super::body::List;
+use super::json::push_labels;
 use super::params::Params;
-use super::reply::{ApiError, ErrorType, success_with};
+use super::query::TRUNCATED;
+use super::reply::{ApiError, ErrorType, enveloped, html_safe, push_html_safe};
 use super::tenant::Tenant;
-use crate::model::{Labels, Matcher, MetadataRow, TimeRange};
-
-const TRUNCATED: &str = "results truncated due to limit";
+use crate::model::{Labels, Matcher, MetadataRow, TenantId, TimeRange};
+use crate::query::{Active, Done, Job, Leaf, QueryKind};
 
 /// `GET|POST /api/v1/series`.
 pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
@@ -25,18 +28,20 @@ pub async fn series(State(app): State<App>, Tenant(tenant): Tenant, params: Para
     }
     let (limit, range) = (params.limit()?, range(&params)?);
     let selectors = params.selectors().map_err(|e| ApiError::parameter("match[]", e))?;
-    let lookup = app.queries.leaf().series(&tenant, &selectors, range);
-    let found = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
-    let maps = found.iter().map(LabelMap);
-    Ok(list(maps.collect(), limit))
+    let found = app.queries.look_up(job(tenant, QueryKind::Series, &params), move |leaf, active| {
+        async move { leaf.series(&active.job.tenant, &selectors, range, &active.budget).await }.boxed()
+    });
+    let found = found.await.map_err(|e| ApiError::of(&e))?;
+    Ok(list(found, limit, |out, labels: Labels| push_labels(out, &labels)))
 }
 
 /// `GET|POST /api/v1/labels`.
 pub async fn names(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
     let (limit, range, selectors) = (params.limit()?, range(&params)?, selectors(&params)?);
-    let lookup = app.queries.leaf().label_names(&tenant, &selectors, range);
-    let found = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
-    Ok(list(found.into_iter().collect(), limit))
+    let found = app.queries.look_up(job(tenant, QueryKind::Labels, &params), move |leaf, active| {
+        async move { leaf.label_names(&active.job.tenant, &selectors, range, &active.budget).await }.boxed()
+    });
+    Ok(list(found.await.map_err(|e| ApiError::of(&e))?, limit, push_text))
 }
 
 /// `GET /api/v1/label/<name>/values`.
@@ -51,9 +56,16 @@ pub async fn values(
         return Err(ApiError::new(ErrorType::BadData, format!("invalid label name: {name:?}")));
     }
     let (limit, range, selectors) = (params.limit()?, range(&params)?, selectors(&params)?);
-    let lookup = app.queries.leaf().label_values(&tenant, &name, &selectors, range);
-    let found = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
-    Ok(list(found.into_iter().collect(), limit))
+    let found = app.queries.look_up(job(tenant, QueryKind::Labels, &params), move |leaf, active| {
+        async move { leaf.label_values(&active.job.tenant, &name, &selectors, range, &active.budget).await }.boxed()
+    });
+    Ok(list(found.await.map_err(|e| ApiError::of(&e))?, limit, push_text))
+}
+
+/// The job of a look-up; its text are its selectors.
+fn job(tenant: TenantId, kind: QueryKind, params: &Params) -> Job {
+    let selectors: Vec<&str> = params.all("match[]").collect();
+    Job { tenant, kind, text: selectors.join(", "), times: None }
 }
 
 /// One metric's metadata in an answer.
@@ -69,8 +81,13 @@ struct MetadataItem<'a> {
 pub async fn metadata(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
     let (limit, per_metric) = (number(&params, "limit")?, number(&params, "limit_per_metric")?);
     let (limit, per_metric) = (limit.filter(|n| *n >= 0), per_metric.filter(|n| *n > 0));
-    let lookup = app.queries.leaf().metadata(&tenant, params.get("metric"));
-    let rows = app.queries.bounded(lookup).await.map_err(|e| ApiError::of(&e))?;
+    let metric = params.get("metric").map(str::to_owned);
+    let text = metric.clone().unwrap_or_default();
+    let job = Job { tenant, kind: QueryKind::Metadata, text, times: None };
+    let rows = app.queries.look_up(job, move |leaf: &Leaf, active: &Active| {
+        async move { leaf.metadata(&active.job.tenant, metric.as_deref(), &active.budget).await }.boxed()
+    });
+    let Done { value: rows, active } = rows.await.map_err(|e| ApiError::of(&e))?;
     let mut by_metric: BTreeMap<&str, Vec<MetadataItem<'_>>> = BTreeMap::new();
     for MetadataRow { metric, kind, help, unit } in &rows {
         let full = limit.is_some_and(|limit| by_metric.len() as i64 >= limit);
@@ -82,7 +99,8 @@ pub async fn metadata(State(app): State<App>, Tenant(tenant): Tenant, params: Pa
             items.push(MetadataItem { kind: kind.as_str(), help, unit });
         }
     }
-    Ok(super::reply::success(&by_metric))
+    let data = html_safe(&by_metric).map_err(|e| ApiError::new(ErrorType::Internal, format!("encode answer: {e}")))?;
+    Ok(enveloped(data, &[], &[], active))
 }
 
 /// A number as `metadata` takes them, where 0 means none and a negative one no limit.
@@ -96,7 +114,8 @@ fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     params.selectors().map_err(|e| ApiError::new(ErrorType::BadData, e))
 }
 
-fn range(params: &Params) -> Result<TimeRange, ApiError> {
+/// The range of a look-up: everything, unless it is said.
+pub fn range(params: &Params) -> Result<TimeRange, ApiError> {
     let all = TimeRange::all();
     let (start, end) = (params.time("start")?, params.time("end")?);
     let range = TimeRange::new(start.unwrap_or(all.start), end.unwrap_or(all.end));
@@ -106,22 +125,16 @@ fn range(params: &Params) -> Result<TimeRange, ApiError> {
     Ok(range)
 }
 
-fn list<T: Serialize>(mut found: Vec<T>, limit: usize) -> Response {
-    let mut warnings = Vec::new();
-    if limit > 0 && found.len() > limit {
-        found.truncate(limit);
-        warnings.push(TRUNCATED.to_owned());
-    }
-    success_with(&found, warnings)
+fn list<T: Send + 'static>(found: Done<BTreeSet<T>>, limit: usize, write: fn(&mut Vec<u8>, T)) -> Response {
+    let over = limit > 0 && found.value.len() > limit;
+    let warnings = if over { vec![TRUNCATED.to_owned()] } else { Vec::new() };
+    let items = found.value.into_iter().take(if over { limit } else { usize::MAX });
+    enveloped(List::new(items, write), &warnings, &[], found.active)
 }
 
-/// A label set as a JSON object.
-pub struct LabelMap<'a>(pub &'a Labels);
-
-impl Serialize for LabelMap<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter())
-    }
+fn push_text(out: &mut Vec<u8>, text: String) {
+    // Writing a text to a Vec cannot fail.
+    let _ = push_html_safe(out, &text);
 }
 
 /// A label name written in the `U__` form: `_` doubled, other characters as `_<hex>_`.

@@ -10,9 +10,10 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::App;
-use super::json::query_data;
+use super::json::QueryData;
 use super::params::{Params, parse_duration};
 use super::reply::{ApiError, ErrorType, enveloped, success};
+use super::stats::{self, StatsWanted};
 use super::tenant::Tenant;
 use crate::error::{HasKind, Kind};
 use crate::model::StepGrid;
@@ -26,11 +27,12 @@ use crate::query::{Answered, QueryError, QueryRequest};
 /// Most steps of a range query.
 const MAX_STEPS: i64 = 11_000;
 
-const TRUNCATED: &str = "results truncated due to limit";
+/// Said where `limit` cut an answer.
+pub const TRUNCATED: &str = "results truncated due to limit";
 
 /// `GET|POST /api/v1/query`.
 pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
+    let (limit, wanted) = (params.limit()?, StatsWanted::of(&params, app.queries.options().features));
     let t = params.time("time")?.unwrap_or_else(|| app.queries.now_ms());
     let request = QueryRequest {
         tenant,
@@ -38,13 +40,14 @@ pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Par
         times: Times::Instant(t),
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
+        count_samples: wanted != StatsWanted::None,
     };
-    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, &params)
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, wanted)
 }
 
 /// `GET|POST /api/v1/query_range`.
 pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Params) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
+    let (limit, wanted) = (params.limit()?, StatsWanted::of(&params, app.queries.options().features));
     let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
@@ -65,8 +68,9 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
         times: Times::Range(StepGrid { start, end, step }),
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
+        count_samples: wanted != StatsWanted::None,
     };
-    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, &params)
+    answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, wanted)
 }
 
 /// `GET|POST /api/v1/format_query`.
@@ -78,7 +82,7 @@ pub async fn format(State(app): State<App>, params: Params) -> Result<Response, 
 /// `GET|POST /api/v1/parse_query`.
 pub async fn parse(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
     let ast = parse_parameter(&app, &params)?;
-    Ok(enveloped(&ast.to_json(), &[], &[]))
+    Ok(enveloped(ast.to_json(), &[], &[], ()))
 }
 
 fn parse_parameter(app: &App, params: &Params) -> Result<promql::ast::Ast, ApiError> {
@@ -97,10 +101,11 @@ fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
     parse_duration(text).map(|ms| Some(ms).filter(|ms| *ms > 0)).map_err(wrong)
 }
 
-fn answer(answered: Answered, limit: usize, params: &Params) -> Result<Response, ApiError> {
-    let Answered { text, mut result, timings, .. } = answered;
-    let mut warnings = result.annotations.render(Severity::Warning, &text, API_LIMIT);
-    let infos = result.annotations.render(Severity::Info, &text, API_LIMIT);
+fn answer(answered: Answered, limit: usize, wanted: StatsWanted) -> Result<Response, ApiError> {
+    let Answered { mut result, active } = answered;
+    let text = &active.job.text;
+    let mut warnings = result.annotations.render(Severity::Warning, text, API_LIMIT);
+    let infos = result.annotations.render(Severity::Info, text, API_LIMIT);
     let truncated = match &mut result.value {
         QueryValue::Vector(samples) => truncate(samples, limit),
         QueryValue::Matrix(series) => truncate(series, limit),
@@ -109,8 +114,9 @@ fn answer(answered: Answered, limit: usize, params: &Params) -> Result<Response,
     if truncated {
         warnings.push(TRUNCATED.to_owned());
     }
-    let stats = params.get("stats").map(|_| (&timings, &result.stats));
-    Ok(enveloped(&query_data(&result.value, stats), &warnings, &infos))
+    warnings.extend(wanted.warning());
+    let stats = (wanted != StatsWanted::None).then(|| stats::to_json(&active, &result.stats, wanted));
+    Ok(enveloped(QueryData::new(result.value, stats), &warnings, &infos, active))
 }
 
 fn truncate<T>(items: &mut Vec<T>, limit: usize) -> bool {
@@ -121,7 +127,8 @@ fn truncate<T>(items: &mut Vec<T>, limit: usize) -> bool {
     over
 }
 
-fn query_error(error: &QueryError) -> ApiError {
+/// What a query's failure means to a client.
+pub fn query_error(error: &QueryError) -> ApiError {
     let error_type = match error {
         QueryError::Parse(_) => return ApiError::parameter("query", error),
         QueryError::RangeType(_) => return ApiError::parameter("query", error),

@@ -10,7 +10,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::error::{HasKind, Kind};
+use super::body::{Pieces, body_of};
+use crate::error::{Error, HasKind, Kind};
 
 /// Seconds a refused writer is asked to wait.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -30,6 +31,8 @@ pub enum ErrorType {
     Internal,
     /// Not now.
     Unavailable,
+    /// Not with these settings.
+    Disabled,
     /// No such thing.
     NotFound,
 }
@@ -44,6 +47,8 @@ impl ErrorType {
             Self::Timeout => ("timeout", StatusCode::SERVICE_UNAVAILABLE),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            // Prometheus answers so where an API is switched off: there is no use in asking again.
+            Self::Disabled => ("unavailable", StatusCode::INTERNAL_SERVER_ERROR),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
         }
     }
@@ -86,8 +91,10 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (word, status) = self.error_type.parts();
-        let body = serde_json::json!({"status": "error", "errorType": word, "error": self.message});
-        let mut response = json_response(status, body.to_string().into());
+        // A text is always JSON.
+        let message = html_safe(&self.message).unwrap_or_default();
+        let body = format!("{{\"status\":\"error\",\"errorType\":\"{word}\",\"error\":{message}}}");
+        let mut response = json_response(status, body.into());
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
@@ -111,31 +118,52 @@ pub fn write_error(kind: Kind, message: String) -> Response {
     response
 }
 
-/// `{"status":"success","data":…}` around serialisable data.
-pub fn success(data: &impl Serialize) -> Response {
-    success_with(data, Vec::new())
+/// A failure in plain text, for readers that are no users of the JSON API.
+pub fn read_error(error: &Error) -> Response {
+    let api = ApiError::of(error);
+    let (_, status) = api.error_type.parts();
+    (status, api.message).into_response()
 }
 
-/// As [`success`], with warnings.
-pub fn success_with(data: &impl Serialize, warnings: Vec<String>) -> Response {
-    match serde_json::to_string(data) {
-        Ok(data) => enveloped(&data, &warnings, &[]),
+/// `{"status":"success","data":…}` around serialisable data.
+pub fn success(data: &impl Serialize) -> Response {
+    match html_safe(data) {
+        Ok(data) => enveloped(data, &[], &[], ()),
         Err(e) => ApiError::new(ErrorType::Internal, format!("encode answer: {e}")).into_response(),
     }
 }
 
-/// The envelope around `data` that is JSON already.
-pub fn enveloped(data: &str, warnings: &[String], infos: &[String]) -> Response {
-    let mut body = String::with_capacity(data.len() + 64);
-    body.push_str("{\"status\":\"success\",\"data\":");
-    body.push_str(data);
+/// Nothing to say: a success without a body.
+pub fn no_data() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The envelope around `data` that writes itself as JSON; `held` is dropped when all of it is sent.
+pub fn enveloped(data: impl Pieces, warnings: &[String], infos: &[String], held: impl Send + 'static) -> Response {
+    let mut tail = String::new();
     for (key, list) in [("warnings", warnings), ("infos", infos)] {
-        if !list.is_empty() {
-            body.push_str(&format!(",\"{key}\":{}", serde_json::Value::from(list)));
+        // A list of texts is always JSON.
+        if let (false, Ok(list)) = (list.is_empty(), html_safe(&list)) {
+            tail.push_str(&format!(",\"{key}\":{list}"));
         }
     }
-    body.push('}');
-    json_response(StatusCode::OK, body.into())
+    tail.push('}');
+    let head = "{\"status\":\"success\",\"data\":".to_owned();
+    json_response(StatusCode::OK, body_of(Envelope { head, data, tail, _held: held }))
+}
+
+struct Envelope<P, H> {
+    head: String,
+    data: P,
+    tail: String,
+    _held: H,
+}
+
+impl<P: Pieces, H: Send + 'static> Pieces for Envelope<P, H> {
+    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
+        self.head.fill(out);
+        self.data.fill(out) || self.tail.fill(out)
+    }
 }
 
 fn json_response(status: StatusCode, body: Body) -> Response {
@@ -143,4 +171,51 @@ fn json_response(status: StatusCode, body: Body) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// JSON as Go's encoder writes it: `<`, `>`, `&` and two line separators are escaped, as for a page of HTML.
+pub fn html_safe(data: &impl Serialize) -> serde_json::Result<String> {
+    let mut out = Vec::new();
+    push_html_safe(&mut out, data)?;
+    // The serializer writes nothing but UTF-8.
+    Ok(String::from_utf8(out).unwrap_or_default())
+}
+
+/// As [`html_safe`], appended.
+pub fn push_html_safe(out: &mut Vec<u8>, data: &impl Serialize) -> serde_json::Result<()> {
+    data.serialize(&mut serde_json::Serializer::with_formatter(out, HtmlSafe))
+}
+
+struct HtmlSafe;
+
+impl serde_json::ser::Formatter for HtmlSafe {
+    fn write_string_fragment<W: ?Sized + std::io::Write>(&mut self, to: &mut W, text: &str) -> std::io::Result<()> {
+        let mut rest = text;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let c = rest[at..].chars().next().unwrap_or_default();
+            to.write_all(&rest.as_bytes()[..at])?;
+            write!(to, "\\u{:04x}", u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        to.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_safe_inside_of_html() {
+        assert_eq!(html_safe(&"a<b>&c\u{2028}\"é").unwrap(), r#""a\u003cb\u003e\u0026c\u2028\"é""#);
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_holds_is_given_back_with_its_body() {
+        let held = std::sync::Arc::new(());
+        let answer = enveloped("[1]".to_owned(), &["w".into()], &[], held.clone());
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(&body[..], br#"{"status":"success","data":[1],"warnings":["w"]}"#);
+        assert_eq!(std::sync::Arc::strong_count(&held), 1);
+    }
 }

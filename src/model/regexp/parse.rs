@@ -133,7 +133,8 @@ impl<'p> Parser<'p> {
                     }
                     Some((min, max, after)) => {
                         let most = max.unwrap_or(0);
-                        if min < 0 || min > MAX_REPEAT || most > MAX_REPEAT || max.is_some_and(|max| min > max) {
+                        let counts = [min, most];
+                        if !counts.iter().all(|n| (0..=MAX_REPEAT).contains(n)) || max.is_some_and(|max| min > max) {
                             return Err(SyntaxError::new("invalid repeat count", until(before, after)));
                         }
                         repeat = Some(before);

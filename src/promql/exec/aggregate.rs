@@ -1,7 +1,7 @@
 //! Aggregations that take series one by one: `sum avg min max count group stddev stdvar`.
 //!
-//! *Invariants:* samples of a group are added in the order of series, compensated, as Prometheus does; a group holds a
-//! few numbers per step and no series.
+//! *Invariants:* samples of a group are added in the order in which storage is read, compensated, as Prometheus does; a
+//! group holds a few numbers per step and no series.
 //!
 //! *Not here:* aggregations that need all series of a group at once (`select_k`).
 
@@ -40,6 +40,8 @@ pub struct Aggregation {
 struct Group {
     labels: Labels,
     dropped: bool,
+    /// Lowest rank of its series.
+    first: u32,
     cells: Cells,
     /// Sums or means of native histograms; empty until the first one comes.
     histograms: Vec<Option<Box<HistogramCell>>>,
@@ -72,17 +74,18 @@ impl Aggregation {
         }
     }
 
-    /// Takes one series; `nameless` when its name is to be taken for absent.
-    pub fn push(&mut self, series: &Series, nameless: bool) {
+    /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
+    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool) {
         self.keys.write(&mut self.buf, &series.labels, nameless);
         let (n, new) = self.index.number(&self.buf);
         if new {
             let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
-            self.groups.push(Group::new(self.op, labels, self.steps));
+            self.groups.push(Group::new(self.op, labels, rank, self.steps));
             self.grown += self.steps * self.groups[n].cells.bytes_per_step();
         }
         let group = &mut self.groups[n];
         group.dropped |= series.dropped;
+        group.first = group.first.min(rank);
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
@@ -95,8 +98,9 @@ impl Aggregation {
         std::mem::take(&mut self.grown)
     }
 
-    /// The groups in order of their first series.
-    pub fn finish(self, notes: &mut Annotations) -> Vec<Series> {
+    /// The groups in order of the first series of each, by labels.
+    pub fn finish(mut self, notes: &mut Annotations) -> Vec<Series> {
+        self.groups.sort_by_key(|g| g.first);
         let (op, span) = (self.op, self.span);
         notes.merge(self.notes);
         let mut out = Vec::with_capacity(self.groups.len());
@@ -118,7 +122,7 @@ impl Aggregation {
 }
 
 impl Group {
-    fn new(op: AggregateOp, labels: Labels, steps: usize) -> Self {
+    fn new(op: AggregateOp, labels: Labels, first: u32, steps: usize) -> Self {
         let empty = || vec![ABSENT; steps];
         let zero = || vec![0.0; steps];
         let cells = match op {
@@ -130,7 +134,7 @@ impl Group {
             AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Variance { m2: empty(), mean: zero(), count: zero() },
             _ => Cells::Sum { sum: empty(), c: zero() },
         };
-        Self { labels, dropped: false, cells, histograms: Vec::new() }
+        Self { labels, dropped: false, first, cells, histograms: Vec::new() }
     }
 
     /// Takes the histograms of a series; returns how many bytes more are held.

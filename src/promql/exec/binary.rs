@@ -34,6 +34,20 @@ pub struct Elements {
 }
 
 impl Elements {
+    /// Whether the operator has a meaning for a pair of samples: one without is dropped as if it had not been matched.
+    pub fn is_possible(&self, lhs: &Sample, rhs: &Sample) -> bool {
+        use BinaryOp as B;
+        use Sample::{Float as F, Histogram as H};
+        let trims = matches!(self.op, B::TrimUpper | B::TrimLower);
+        match (lhs, rhs) {
+            (F(_), F(_)) => !trims,
+            (F(_), H(_)) => self.op == B::Mul,
+            (H(_), F(_)) => trims || matches!(self.op, B::Mul | B::Div),
+            (H(a), H(b)) if matches!(self.op, B::Add | B::Sub) => a.is_custom() == b.is_custom(),
+            (H(_), H(_)) => matches!(self.op, B::Eq | B::Ne),
+        }
+    }
+
     /// What the operator makes of a pair: `None` where the types do not fit or a comparison filters it out.
     pub fn pair(&self, lhs: &Sample, rhs: &Sample, notes: &mut Annotations) -> Option<Sample> {
         use Sample::{Float as F, Histogram as H};

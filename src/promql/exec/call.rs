@@ -31,7 +31,7 @@ pub struct Call {
     pub span: Span,
     /// Steps.
     pub grid: StepGrid,
-    /// The query has one step: order may mean something.
+    /// There is one step, and it is no step among others: order may mean something.
     pub instant: bool,
     /// How names are removed.
     pub removal: NameRemoval,
@@ -165,7 +165,8 @@ impl Call {
 
     fn histograms(&mut self, i: usize, notes: &mut Annotations) -> Result<Histograms, Error> {
         let vector = self.vector(i)?;
-        Ok(Histograms::of(vector.series, self.spans[i], notes))
+        let named = self.removal == NameRemoval::Delayed;
+        Ok(Histograms::of(vector.series, self.spans[i], named, notes))
     }
 
     /// The metric name as annotations show it.

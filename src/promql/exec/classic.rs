@@ -41,11 +41,13 @@ pub struct Histograms {
     pub classic: Vec<Classic>,
     /// Native histograms in order of their series.
     pub native: Vec<Native>,
+    /// Annotations name the metric: not where names are removed at once, of which nothing is known any more then.
+    named: bool,
 }
 
 impl Histograms {
-    /// Groups the buckets of a vector; `span` is its place in the text.
-    pub fn of(series: Vec<Series>, span: Span, notes: &mut Annotations) -> Self {
+    /// Groups the buckets of a vector; `span` is its place in the text, `named` says whether annotations name metrics.
+    pub fn of(series: Vec<Series>, span: Span, named: bool, notes: &mut Annotations) -> Self {
         let keys = BucketKeys;
         let (mut index, mut buf) = (KeyIndex::default(), String::new());
         let mut classic: Vec<Classic> = Vec::new();
@@ -60,7 +62,7 @@ impl Histograms {
             let bound = s.labels.get(BUCKET_LABEL);
             let Some(upper) = parse_bound(bound) else {
                 let text = format!("bucket label \"le\" is missing or has a malformed value of {}", Quoted(bound));
-                notes.warning(span, with_metric(text, s.labels.metric()));
+                notes.warning(span, with_metric(text, if named { s.labels.metric() } else { "" }));
                 continue;
             };
             keys.write(&mut buf, &s.labels);
@@ -77,7 +79,7 @@ impl Histograms {
                 classic[twin].twin = Some(native.series);
             }
         }
-        Self { series, classic, native }
+        Self { series, classic, native, named }
     }
 
     /// The labels of a series with native histograms.
@@ -115,7 +117,8 @@ impl Histograms {
         let twin = classic.twin.and_then(|i| self.series[i].column.histogram(step));
         if !out.is_empty() && twin.is_some() {
             let text = "vector contains a mix of classic and native histograms".to_owned();
-            notes.warning(span, with_metric(text, classic.labels.metric()));
+            let metric = if self.named { classic.labels.metric() } else { "" };
+            notes.warning(span, with_metric(text, metric));
             out.clear();
         }
     }

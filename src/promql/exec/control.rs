@@ -5,36 +5,48 @@
 //! *Not here:* the clock: whoever started the query cancels it when its time is up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use super::counts::SampleCounts;
 use super::error::Error;
 
 const RUNNING: u8 = 0;
 const CANCELLED: u8 = 1;
 const TIMED_OUT: u8 = 2;
 
-/// Tells a running query to stop.
+/// A running query as others see it: they may stop it, and watch what it holds.
 #[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicU8>);
+pub struct CancelToken(Arc<Signals>);
+
+#[derive(Debug, Default)]
+struct Signals {
+    state: AtomicU8,
+    peak_bytes: AtomicUsize,
+}
 
 impl CancelToken {
     /// The client went away.
     pub fn cancel(&self) {
-        self.0.store(CANCELLED, Ordering::Relaxed);
+        self.0.state.store(CANCELLED, Ordering::Relaxed);
     }
 
     /// The query's time is up.
     pub fn time_out(&self) {
-        self.0.store(TIMED_OUT, Ordering::Relaxed);
+        self.0.state.store(TIMED_OUT, Ordering::Relaxed);
     }
 
     /// An error once the query is to stop.
     pub fn check(&self) -> Result<(), Error> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.state.load(Ordering::Relaxed) {
             RUNNING => Ok(()),
             TIMED_OUT => Err(Error::TimedOut),
             _ => Err(Error::Cancelled),
         }
+    }
+
+    /// Most bytes of columns the evaluation has held at once so far.
+    pub fn peak_bytes(&self) -> usize {
+        self.0.peak_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -63,12 +75,25 @@ pub struct Budget {
     pub peak_samples: usize,
     /// Samples read from storage so far.
     pub samples_read: u64,
+    /// Samples per step, where the caller wants to know.
+    pub counts: Option<Box<SampleCounts>>,
+    peak_bytes: usize,
+    watched: CancelToken,
 }
 
 impl Budget {
-    /// Nothing held yet.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, bytes: 0, samples: 0, peak_samples: 0, samples_read: 0 }
+    /// Nothing held yet; the peak shows in `watched`.
+    pub fn new(limits: Limits, watched: &CancelToken) -> Self {
+        Self {
+            limits,
+            bytes: 0,
+            samples: 0,
+            peak_samples: 0,
+            samples_read: 0,
+            counts: None,
+            peak_bytes: 0,
+            watched: watched.clone(),
+        }
     }
 
     /// Takes `samples` and `bytes` until they are released.
@@ -76,6 +101,10 @@ impl Budget {
         self.samples += samples;
         self.bytes += bytes;
         self.peak_samples = self.peak_samples.max(self.samples);
+        if self.bytes > self.peak_bytes {
+            self.peak_bytes = self.bytes;
+            self.watched.0.peak_bytes.store(self.bytes, Ordering::Relaxed);
+        }
         if self.samples > self.limits.max_samples {
             return Err(Error::TooManySamples);
         }

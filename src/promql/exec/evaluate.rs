@@ -20,14 +20,14 @@ use super::result::RangeSeries;
 use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
 use super::stage::Stage;
-use super::stream::{Leaf, NameRemoval, Pipeline, per_step};
+use super::stream::{Leaf, NameRemoval, Pipeline, Ranked, in_label_order, in_reading_order, per_step};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
 use crate::promql::histogram::variance;
 use crate::promql::operator::AggregateOp;
-use crate::promql::plan::{NodeId, Op, Plan, RangeInput, RangeVector};
+use crate::promql::plan::{NodeId, Op, Pick, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
                 let seconds = node.grid.iter().map(|t| t as f64 / 1000.0);
                 Ok(Value::Scalar(ScalarColumn::Steps(seconds.collect())))
             }
-            Op::Matrix(range) => self.matrix(range),
+            Op::Matrix(range) => self.matrix(id, range),
             Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
             Op::ScalarBinary { op, lhs, rhs } => {
                 let (l, r) = (self.scalar(*lhs)?, self.scalar(*rhs)?);
@@ -152,8 +152,8 @@ impl<'a> Evaluation<'a> {
         ids.iter().map(|id| self.scalar(*id)).collect()
     }
 
-    fn stored(&mut self, request: usize) -> std::vec::IntoIter<SelectedSeries> {
-        self.sets[request].take().unwrap_or_default().into_iter()
+    fn stored(&mut self, request: usize) -> std::vec::IntoIter<Ranked> {
+        in_reading_order(self.sets[request].take().unwrap_or_default())
     }
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
@@ -162,7 +162,7 @@ impl<'a> Evaluation<'a> {
         let spans = args.iter().map(|a| plan.span(*a)).collect();
         let node = plan.node(id);
         let (span, grid, removal) = (node.span, node.grid, self.removal);
-        let call = Call { function, args: values, spans, span, grid, instant: plan.is_instant(), removal };
+        let call = Call { function, args: values, spans, span, grid, instant: grid.start == grid.end, removal };
         call.eval(&mut self.notes)
     }
 
@@ -182,8 +182,12 @@ impl<'a> Evaluation<'a> {
                 continue;
             }
             break match &node.op {
+                // Nothing is known of start timestamps that are not used.
+                Op::Select { pick: Pick::StartTimestamp, .. } if !self.options.use_start_timestamps => {
+                    Leaf::Ready(Vec::new().into_iter())
+                }
                 Op::Select { request, windows, pick } => {
-                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick }
+                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
                 _ => Leaf::Ready(self.vector(at)?.series.into_iter()),
@@ -191,7 +195,8 @@ impl<'a> Evaluation<'a> {
         };
         stages.reverse();
         let options = self.options;
-        Ok(Pipeline::new(leaf, stages, self.removal, options.use_start_timestamps, options.type_and_unit_labels))
+        let (starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
+        Ok(Pipeline::new((leaf, at), stages, self.removal, starts, type_labels))
     }
 
     fn range_leaf(&mut self, function: FunctionName, range: &RangeVector, params: &[NodeId]) -> Result<Leaf, Error> {
@@ -265,16 +270,17 @@ impl<'a> Evaluation<'a> {
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
             return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
         }
-        let (mut out, mut series) = (Vec::new(), Series::default());
+        let (mut out, mut ranks, mut series) = (Vec::new(), Vec::new(), Series::default());
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             self.budget.hold(series.column.samples(), series.column.bytes())?;
             out.push(std::mem::take(&mut series));
+            ranks.push(pipeline.rank());
         }
         // Counted again as the value of the node.
         for s in &out {
             self.budget.release(s.column.samples(), s.column.bytes());
         }
-        Ok(out.into())
+        Ok(in_label_order(out, &ranks).into())
     }
 
     fn aggregate(&mut self, id: NodeId) -> Result<Value, Error> {
@@ -326,8 +332,9 @@ impl<'a> Evaluation<'a> {
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
-            for series in pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)? {
-                aggregation.push(&series, false);
+            let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
+            for (rank, series) in (0u32..).zip(&all) {
+                aggregation.push(series, rank, false);
                 held += self.hold_grown(aggregation)?;
             }
             return Ok(held);
@@ -338,7 +345,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, nameless);
+            aggregation.push(&series, pipeline.rank(), nameless);
             held += self.hold_grown(aggregation)?;
         }
         Ok(held)
@@ -350,18 +357,21 @@ impl<'a> Evaluation<'a> {
         Ok(grown)
     }
 
-    fn matrix(&mut self, range: &RangeVector) -> Result<Value, Error> {
+    fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
         let mut samples = RangeSamples::default();
         let mut out: Vec<RangeSeries> = Vec::new();
         match range.input {
             RangeInput::Stored(request) => {
                 let (mut columns, mut piece) = (Columns::default(), Columns::default());
-                for mut series in self.stored(request) {
+                for (_, mut series) in self.stored(request) {
                     self.cancel.check()?;
                     read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
                     self.budget.samples_read += columns.len() as u64;
                     self.budget.hold(columns.len(), columns.heap_bytes())?;
                     samples.take(&mut columns, false);
+                    if let Some(counts) = &mut self.budget.counts {
+                        counts.windowed(id, &range.windows, &samples, true);
+                    }
                     out.push(RangeSeries { labels: series.labels, ..range::matrix(&samples, range) });
                 }
             }

@@ -4,8 +4,8 @@ use crate::model::labels::Quoted;
 
 /// Exponential and custom buckets in one sum.
 pub fn mixed_schemas(metric: &str) -> String {
-    let text = "vector contains a mix of histograms with exponential and custom buckets schemas";
-    format!("{text} for metric name {}", Quoted(metric))
+    let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+    format!("{text} {}", Quoted(metric))
 }
 
 /// Samples contradict each other about when the counter began.

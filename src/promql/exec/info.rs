@@ -5,6 +5,8 @@
 //!
 //! *Not here:* which info series are selected (`plan::build`).
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 
 use super::column::{Column, Series};
@@ -30,6 +32,7 @@ pub fn info(base: Vec<Series>, info: &[Series], matchers: &[Matcher], steps: usi
     if info.iter().any(|s| !s.column.histograms.is_empty()) {
         return Err(Error::query("info sample should be float"));
     }
+    check_newest(&base, &is_info, info, steps)?;
     let pairing = Pairing::new(info, &data);
     let mut out = Out { index: KeyIndex::default(), series: Vec::new(), steps };
     for s in base {
@@ -43,6 +46,53 @@ pub fn info(base: Vec<Series>, info: &[Series], matchers: &[Matcher], steps: usi
         pairing.enrich(&s, steps, &mut out)?;
     }
     Ok(out.series)
+}
+
+/// Of the info series of one metric and target one sample is the newest, at every step with anything to put labels on.
+/// Only info series count whose identifying labels have values that occur there.
+fn check_newest(
+    base: &[Series],
+    is_info: &impl Fn(&Labels) -> bool,
+    info: &[Series],
+    steps: usize,
+) -> Result<(), Error> {
+    let enriched: Vec<&Series> = base.iter().filter(|s| !is_info(&s.labels)).collect();
+    let occurs = |name: &str, value: &str| {
+        let mut values = enriched.iter().map(|s| s.labels.get(name)).filter(|v| !v.is_empty()).peekable();
+        values.peek().is_none() || values.any(|v| v == value)
+    };
+    let any_known = enriched.iter().any(|s| IDENTIFYING.iter().any(|name| s.labels.has(name)));
+    let counts = |s: &&Series| any_known && IDENTIFYING.iter().all(|name| occurs(name, s.labels.get(name)));
+    let keys = KeyLabels::only(&IDENTIFYING.map(std::sync::Arc::from));
+    let mut groups: BTreeMap<(Labels, &str), Vec<&Series>> = BTreeMap::new();
+    for s in info.iter().filter(counts) {
+        groups.entry((keys.of(&s.labels), s.labels.metric())).or_default().push(s);
+    }
+    for members in groups.values().filter(|m| m.len() > 1) {
+        for step in (0..steps).filter(|step| base.iter().any(|s| s.column.has(*step))) {
+            newest(members.iter().map(|s| (*s, s.column.values[step])))?;
+        }
+    }
+    Ok(())
+}
+
+/// The one of several series with the greatest value (a time, seconds); two with the same are an error.
+fn newest<'s>(times: impl Iterator<Item = (&'s Series, f64)>) -> Result<Option<&'s Series>, Error> {
+    let mut best: Option<(&Series, f64)> = None;
+    for (series, t) in times.filter(|(_, t)| !is_absent(*t)) {
+        match best {
+            Some((known, newest)) if newest == t => {
+                let ms = (t * 1000.0).round() as i64;
+                let (a, b) = (&known.labels, &series.labels);
+                return Err(Error::query(format!(
+                    "found duplicate series for info metric: existing {a} @ {ms}, new {b} @ {ms}"
+                )));
+            }
+            Some((_, newest)) if newest > t => {}
+            _ => best = Some((series, t)),
+        }
+    }
+    Ok(best.map(|(series, _)| series))
 }
 
 struct Out {
@@ -118,25 +168,9 @@ impl<'a> Pairing<'a> {
     }
 
     fn newest(&self, members: &[usize], step: usize) -> Result<Option<usize>, Error> {
-        let mut best: Option<(f64, usize)> = None;
-        for &i in members {
-            let t = self.info[i].column.values[step];
-            if is_absent(t) {
-                continue;
-            }
-            match best {
-                Some((newest, at)) if newest == t => {
-                    let ms = (t * 1000.0).round() as i64;
-                    let (a, b) = (&self.info[at].labels, &self.info[i].labels);
-                    return Err(Error::query(format!(
-                        "found duplicate series for info metric: existing {a} @ {ms}, new {b} @ {ms}"
-                    )));
-                }
-                Some((newest, _)) if newest > t => {}
-                _ => best = Some((t, i)),
-            }
-        }
-        Ok(best.map(|(_, i)| i))
+        let times = members.iter().map(|i| (&self.info[*i], self.info[*i].column.values[step]));
+        let found = newest(times)?;
+        Ok(found.and_then(|series| members.iter().copied().find(|i| std::ptr::eq(&self.info[*i], series))))
     }
 
     /// The base labels with those of the info series; `None` where the series is filtered out.

@@ -32,6 +32,9 @@ pub struct Join<'a> {
     pub steps: usize,
 }
 
+/// What is wrong, and on which step.
+type Failure = (usize, Error);
+
 /// A pair that was combined, to find pairs that ended up with the same labels.
 struct Outcome {
     signature: usize,
@@ -54,8 +57,7 @@ impl Join<'_> {
     /// Evaluates the join.
     pub fn eval(&self, lhs: Vec<Series>, rhs: Vec<Series>, notes: &mut Annotations) -> Result<Vec<Series>, Error> {
         let sides = self.sides(lhs, rhs);
-        self.check_one_side(&sides)?;
-        self.check_one_to_one(&sides)?;
+        let mut failed = self.check_one_side(&sides);
         // With `group_right` Prometheus does not swap the fill values along with the sides: `fill_left` is that of the
         // "many" side always.
         let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
@@ -86,9 +88,22 @@ impl Join<'_> {
                 out.push(self.series(&stand_in, &one.labels, column));
             }
         }
-        self.check_unique(&sides, &out, &outcomes)?;
+        let unique = match self.matching.cardinality {
+            Cardinality::OneToOne => self.check_one_to_one(&sides),
+            _ => self.check_unique(&sides, &out, &outcomes),
+        };
+        // Within a step the "one" side is looked at first.
+        if let Some(later) = unique
+            && failed.as_ref().is_none_or(|f| later.0 < f.0)
+        {
+            failed = Some(later);
+        }
+        if let Some((_, error)) = failed {
+            return Err(error);
+        }
         out.retain(|s| !s.column.is_empty());
-        merge_equal(out)
+        // With one step only, labels that became equal are first noticed when names are removed, or by what comes next.
+        if self.steps == 1 && self.removal == NameRemoval::Delayed { Ok(out) } else { merge_equal(out) }
     }
 
     fn swapped(&self) -> bool {
@@ -118,7 +133,7 @@ impl Join<'_> {
     }
 
     /// Two series of a signature on one step of the "one" side are an error.
-    fn check_one_side(&self, sides: &Sides) -> Result<(), Error> {
+    fn check_one_side(&self, sides: &Sides) -> Option<Failure> {
         let mut first: Option<(usize, u32, u32)> = None;
         for signature in 0..sides.ones.len() {
             if sides.ones[signature].len() < 2 {
@@ -137,36 +152,41 @@ impl Join<'_> {
                 }
             }
         }
-        let Some((_, a, b)) = first else { return Ok(()) };
+        let (step, a, b) = first?;
         let (a, b) = (&sides.one[a as usize].labels, &sides.one[b as usize].labels);
         let group = Plain(&signature_labels_of(self.matching, a)).to_string();
         let side = if self.swapped() { "left" } else { "right" };
         let mut pair = [Plain(a).to_string(), Plain(b).to_string()];
         pair.sort();
-        Err(Error::query(format!(
+        let text = format!(
             "found duplicate series for the match group {group} on the {side} hand-side of the operation: \
              [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
             pair[0], pair[1]
-        )))
+        );
+        Some((step, Error::query(text)))
     }
 
     /// One-to-one: no two series of a signature may be matched on one step.
-    fn check_one_to_one(&self, sides: &Sides) -> Result<(), Error> {
-        if self.matching.cardinality != Cardinality::OneToOne {
-            return Ok(());
-        }
-        let filled = self.matching.fill_right.is_some();
-        for (signature, manys) in sides.manys.iter().enumerate().filter(|(_, m)| m.len() > 1) {
-            for step in 0..self.steps {
-                let matched = filled || sides.ones[signature].iter().any(|o| sides.one[*o as usize].column.has(step));
-                let present = manys.iter().filter(|m| sides.many[**m as usize].column.has(step)).count();
-                if matched && present > 1 {
-                    let text = "many-to-one matching must be explicit (group_left/group_right)";
-                    return Err(Error::query(format!("multiple matches for labels: {text}")));
-                }
+    fn check_one_to_one(&self, sides: &Sides) -> Option<Failure> {
+        let pairs_of = |(signature, manys): (usize, &Vec<u32>)| {
+            let outcome =
+                |m: u32, one: Option<u32>| Outcome { signature, many: Some(m as usize), one: one.map(|o| o as usize) };
+            let mut pairs: Vec<Outcome> = Vec::new();
+            for m in manys {
+                pairs.extend(sides.ones[signature].iter().map(|o| outcome(*m, Some(*o))));
+                pairs.extend(self.matching.fill_right.map(|_| outcome(*m, None)));
             }
-        }
-        Ok(())
+            pairs
+        };
+        let crowded = sides.manys.iter().enumerate().filter(|(_, m)| m.len() > 1);
+        let first = crowded.filter_map(|of| self.first_with_two(sides, pairs_of(of).iter())).min()?;
+        let text = "many-to-one matching must be explicit (group_left/group_right)";
+        Some((first, Error::query(format!("multiple matches for labels: {text}"))))
+    }
+
+    /// The first step on which two of the pairs are combined.
+    fn first_with_two<'o>(&self, sides: &Sides, pairs: impl Iterator<Item = &'o Outcome> + Clone) -> Option<usize> {
+        (0..self.steps).find(|step| pairs.clone().filter(|o| self.is_matched(sides, o, *step)).nth(1).is_some())
     }
 
     fn combine(&self, sides: &Sides, m: usize, o: usize, notes: &mut Annotations) -> Column {
@@ -228,34 +248,34 @@ impl Join<'_> {
     }
 
     /// Many-to-one: outcomes of one signature must differ in labels on every step.
-    fn check_unique(&self, sides: &Sides, out: &[Series], outcomes: &[Outcome]) -> Result<(), Error> {
-        if self.matching.cardinality == Cardinality::OneToOne {
-            return Ok(());
-        }
-        let mut seen: HashMap<(usize, &str), Vec<usize>> = HashMap::new();
+    fn check_unique(&self, sides: &Sides, out: &[Series], outcomes: &[Outcome]) -> Option<Failure> {
+        let mut seen: HashMap<(usize, &str), Vec<&Outcome>> = HashMap::new();
         for (i, outcome) in outcomes.iter().enumerate() {
-            seen.entry((outcome.signature, out[i].labels.canonical())).or_default().push(i);
+            seen.entry((outcome.signature, out[i].labels.canonical())).or_default().push(outcome);
         }
-        for same in seen.values().filter(|same| same.len() > 1) {
-            for step in 0..self.steps {
-                let matched = same.iter().filter(|i| self.is_matched(sides, &outcomes[**i], step)).count();
-                if matched > 1 {
-                    let text = "grouping labels must ensure unique matches";
-                    return Err(Error::query(format!("multiple matches for labels: {text}")));
-                }
-            }
-        }
-        Ok(())
+        let crowded = seen.values().filter(|same| same.len() > 1);
+        let first = crowded.filter_map(|same| self.first_with_two(sides, same.iter().copied())).min()?;
+        let text = "grouping labels must ensure unique matches";
+        Some((first, Error::query(format!("multiple matches for labels: {text}"))))
     }
 
+    /// Whether a pair is combined on a step: both are there, or one is and nothing stands against it but the fill value.
     fn is_matched(&self, sides: &Sides, outcome: &Outcome, step: usize) -> bool {
         let absent = |series: &[Series], of: &[u32]| !of.iter().any(|i| series[*i as usize].column.has(step));
-        match (outcome.many, outcome.one) {
-            (Some(m), Some(o)) => sides.many[m].column.has(step) && sides.one[o].column.has(step),
-            (Some(m), None) => sides.many[m].column.has(step) && absent(&sides.one, &sides.ones[outcome.signature]),
-            (None, Some(o)) => sides.one[o].column.has(step) && absent(&sides.many, &sides.manys[outcome.signature]),
-            (None, None) => false,
-        }
+        let fill = |v: Option<f64>| v.map(Sample::Float);
+        let many = match outcome.many {
+            Some(m) => sides.many[m].column.sample(step),
+            None if absent(&sides.many, &sides.manys[outcome.signature]) => fill(self.matching.fill_left),
+            None => None,
+        };
+        let one = match outcome.one {
+            Some(o) => sides.one[o].column.sample(step),
+            None if absent(&sides.one, &sides.ones[outcome.signature]) => fill(self.matching.fill_right),
+            None => None,
+        };
+        let (Some(many), Some(one)) = (many, one) else { return false };
+        let (lhs, rhs) = if self.swapped() { (one, many) } else { (many, one) };
+        self.elements.is_possible(&lhs, &rhs)
     }
 }
 

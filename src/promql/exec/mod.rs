@@ -12,6 +12,7 @@ pub mod call;
 pub mod classic;
 pub mod column;
 pub mod control;
+pub mod counts;
 pub mod error;
 pub mod evaluate;
 pub mod histogram_cell;
@@ -38,6 +39,7 @@ use super::plan::{self, Plan, PlanOptions};
 use super::source::{SeriesSet, Source};
 use crate::model::StepGrid;
 use control::{Budget, CancelToken, Limits};
+use counts::SampleCounts;
 use error::Error;
 use evaluate::Evaluation;
 use result::{QueryResult, QueryStats};
@@ -57,6 +59,8 @@ pub struct EngineOptions {
     pub use_start_timestamps: bool,
     /// `__type__` tells counters from gauges (`type-and-unit-labels`).
     pub type_and_unit_labels: bool,
+    /// Samples are counted per step, which takes a second walk over the windows.
+    pub count_samples: bool,
 }
 
 impl Default for EngineOptions {
@@ -68,6 +72,7 @@ impl Default for EngineOptions {
             delayed_name_removal: false,
             use_start_timestamps: false,
             type_and_unit_labels: false,
+            count_samples: false,
         }
     }
 }
@@ -144,13 +149,14 @@ impl Engine {
             series_read += set.series.len() as u64;
             sets.push(Some(set.series));
         }
-        let mut evaluation =
-            Evaluation::new(plan, self.options, sets, Budget::new(self.options.limits), cancel, annotations);
+        let mut budget = Budget::new(self.options.limits, cancel);
+        budget.counts = self.options.count_samples.then(|| Box::new(SampleCounts::new(plan)));
+        let mut evaluation = Evaluation::new(plan, self.options, sets, budget, cancel, annotations);
         let value = evaluation.run()?;
         let (annotations, budget) = evaluation.into_parts();
         let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)))?;
-        let stats =
-            QueryStats { samples_read: budget.samples_read, peak_samples: budget.peak_samples as u64, series_read };
+        let peak_samples = budget.peak_samples as u64;
+        let stats = QueryStats { samples_read: budget.samples_read, peak_samples, series_read, counts: budget.counts };
         Ok(QueryResult { value, annotations, stats })
     }
 

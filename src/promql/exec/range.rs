@@ -60,6 +60,8 @@ pub struct RangeFunction {
     histograms: HistogramFunction,
     /// A float function that some steps give an invalid quantile.
     bad_quantiles: Vec<(usize, f64)>,
+    /// Steps on which a factor makes no sense, with the text of the error: one only if there is anything to smooth.
+    bad_factors: Vec<(usize, String)>,
     extended: bool,
     /// Of histograms only count and sum are wanted.
     pub totals: bool,
@@ -76,7 +78,7 @@ impl RangeFunction {
         check_modifiers(function, range)?;
         let extended = range.anchored || range.smoothed;
         let mut param = || if params.is_empty() { Vec::new() } else { params.remove(0) };
-        let mut bad_quantiles = Vec::new();
+        let (mut bad_quantiles, mut bad_factors) = (Vec::new(), Vec::new());
         use FunctionName as F;
         let floats: Box<dyn FloatFunction> = match function {
             F::Rate | F::Increase | F::Delta if extended => Box::new(Extended {
@@ -110,14 +112,14 @@ impl RangeFunction {
             F::PredictLinear => Box::new(PredictLinear { ahead: param() }),
             F::DoubleExponentialSmoothing => {
                 let (smoothing, trend) = (param(), param());
-                check_factors("smoothing", "sf", &smoothing)?;
-                check_factors("trend", "tf", &trend)?;
+                bad_factors = check_factors("smoothing", "sf", &smoothing);
+                bad_factors.extend(check_factors("trend", "tf", &trend));
                 Box::new(Smoothing { smoothing, trend })
             }
             // Also for `absent_over_time`, which asks only whether there is something.
             _ => Box::new(Edge::Present),
         };
-        let histograms = HistogramFunction::new(function, range.windows.range);
+        let histograms = HistogramFunction::new(function, range);
         Ok(Self {
             function,
             windows: range.windows,
@@ -125,6 +127,7 @@ impl RangeFunction {
             floats,
             histograms,
             bad_quantiles,
+            bad_factors,
             extended,
             totals: range.totals,
         })
@@ -138,11 +141,18 @@ impl RangeFunction {
         out: &mut Column,
         notes: &mut Annotations,
     ) -> Result<(), Error> {
+        for (step, text) in &self.bad_factors {
+            let window = self.windows.window(*step);
+            let inside = |ts: &[i64]| ts.iter().any(|t| *t > window.start && *t <= window.end);
+            if inside(&samples.ts) || inside(&samples.histogram_ts) {
+                return Err(Error::query(text.clone()));
+            }
+        }
         out.reset(self.windows.grid.len());
         if samples.histograms.is_empty() {
             self.floats.run(samples.points(), &self.windows, &mut out.values);
         } else {
-            self.eval_mixed(labels, samples, out, notes)?;
+            self.eval_mixed(labels, samples, out, notes);
         }
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
         if counter && starts_overlap(&samples.ts, &samples.starts, &self.windows) {
@@ -157,13 +167,7 @@ impl RangeFunction {
         Ok(())
     }
 
-    fn eval_mixed(
-        &mut self,
-        labels: &Labels,
-        samples: &RangeSamples,
-        out: &mut Column,
-        notes: &mut Annotations,
-    ) -> Result<(), Error> {
+    fn eval_mixed(&mut self, labels: &Labels, samples: &RangeSamples, out: &mut Column, notes: &mut Annotations) {
         let points = samples.points();
         self.floats.begin(points);
         self.histograms.begin(samples);
@@ -173,21 +177,22 @@ impl RangeFunction {
             let (start, end) = (window.start - self.windows.before, window.end + self.windows.after);
             floats.advance(points.ts, start, end);
             histograms.advance(&samples.histogram_ts, start, end);
-            if histograms.lo < histograms.hi && self.extended {
-                return Err(Error::query("smoothed and anchored modifiers do not work with native histograms"));
-            }
             let value = if floats.lo < floats.hi { self.floats.one(points, floats, window) } else { ABSENT };
             if histograms.lo == histograms.hi {
                 out.values[step] = value;
                 continue;
             }
             let float = (!is_absent(value)).then_some(value);
-            if let Some(sample) = self.histograms.eval(Inside { samples, floats, histograms }, float, window) {
+            let inside = Inside { samples, floats, histograms };
+            let found = match self.histograms.extended() {
+                Some(extended) => self.histograms.eval_extended(extended, inside, window, start),
+                None => self.histograms.eval(inside, float, window),
+            };
+            if let Some(sample) = found {
                 out.put(step, sample);
             }
         }
         self.histograms.note(labels.metric(), self.span, notes);
-        Ok(())
     }
 }
 
@@ -197,7 +202,7 @@ pub fn matrix(samples: &RangeSamples, range: &RangeVector) -> super::result::Ran
     let window = windows.window(0);
     let (mut floats, mut histograms) = (Edges::default(), Edges::default());
     floats.advance(&samples.ts, window.start - windows.before, window.end + windows.after);
-    histograms.advance(&samples.histogram_ts, window.start - windows.before, window.end + windows.after);
+    histograms.advance(&samples.histogram_ts, window.start, window.end);
     let pairs = |e: Edges| samples.ts[e.lo..e.hi].iter().copied().zip(samples.vs[e.lo..e.hi].iter().copied());
     let histogram = |i: usize| (samples.histogram_ts[i], Arc::<Histogram>::clone(&samples.histograms[i]));
     let mut floats: Vec<(i64, f64)> = pairs(floats).collect();
@@ -253,9 +258,8 @@ fn check_modifiers(function: FunctionName, range: &RangeVector) -> Result<(), Er
     Ok(())
 }
 
-fn check_factors(what: &str, short: &str, values: &[f64]) -> Result<(), Error> {
-    match values.iter().find(|v| **v <= 0.0 || **v >= 1.0) {
-        Some(v) => Err(Error::query(format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v:.6}"))),
-        None => Ok(()),
-    }
+/// The steps on which a factor is not between 0 and 1.
+fn check_factors(what: &str, short: &str, values: &[f64]) -> Vec<(usize, String)> {
+    let bad = values.iter().enumerate().filter(|(_, v)| **v <= 0.0 || **v >= 1.0);
+    bad.map(|(step, v)| (step, format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v:.6}"))).collect()
 }

@@ -11,8 +11,10 @@ use super::histogram_notes as wording;
 use super::reader::RangeSamples;
 use crate::model::labels::Quoted;
 use crate::promql::annotations::Annotations;
+use crate::promql::functions::histogram_extended::Extended;
 use crate::promql::functions::histogram_range::{Counter, Finding, Findings, Rate, Transitions, instant, total};
 use crate::promql::functions::window::{Edges, Window};
+use crate::promql::plan::RangeVector;
 use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 
@@ -32,6 +34,8 @@ pub struct Inside<'a> {
 pub struct HistogramFunction {
     function: FunctionName,
     rate: Rate,
+    /// `anchored` or `smoothed`.
+    extended: Option<Extended>,
     counter: Counter,
     transitions: Transitions,
     /// What was found in the windows of a series.
@@ -39,12 +43,15 @@ pub struct HistogramFunction {
 }
 
 impl HistogramFunction {
-    /// A function of windows `range` milliseconds long.
-    pub fn new(function: FunctionName, range: i64) -> Self {
-        let per = if function == FunctionName::Rate { range as f64 / 1000.0 } else { 0.0 };
+    /// A function of a range vector.
+    pub fn new(function: FunctionName, range: &RangeVector) -> Self {
+        let per = if function == FunctionName::Rate { range.windows.range as f64 / 1000.0 } else { 0.0 };
+        let counter = function != FunctionName::Delta;
+        let extended = Extended { counter, per, smoothed: range.smoothed };
         Self {
             function,
-            rate: Rate { counter: function != FunctionName::Delta, per },
+            rate: Rate { counter, per },
+            extended: (range.anchored || range.smoothed).then_some(extended),
             counter: Counter::default(),
             transitions: Transitions::default(),
             found: Findings::default(),
@@ -56,13 +63,46 @@ impl HistogramFunction {
         use FunctionName as F;
         self.found = Findings::default();
         match self.function {
-            F::Rate | F::Increase => self.counter.scan(samples.histogram_points()),
+            F::Rate | F::Increase => {
+                let mut points = samples.histogram_points();
+                if self.extended.is_some() {
+                    points.starts = &[];
+                }
+                self.counter.scan(points);
+            }
             F::Resets | F::Changes => {
                 let resets = self.function == F::Resets;
                 self.transitions.scan(resets, samples.points(), samples.histogram_points());
             }
             _ => {}
         }
+    }
+
+    /// Evaluates one window of an `anchored` or `smoothed` selector, with samples from `before` on.
+    pub fn eval_extended(
+        &mut self,
+        extended: Extended,
+        inside: Inside<'_>,
+        window: Window,
+        before: i64,
+    ) -> Option<Sample> {
+        let Inside { samples, floats, histograms } = inside;
+        if matches!(self.function, FunctionName::Resets | FunctionName::Changes) {
+            return self.transitions.count_anchored(before, window.start, window.end).map(Sample::Float);
+        }
+        // Floats within the reach of the lookback count, whether or not they could be an edge.
+        if floats.lo < floats.hi {
+            self.found.add(Finding::MixedFloats);
+            return None;
+        }
+        let (points, edges) = (samples.histogram_points(), (histograms.lo, histograms.hi));
+        let difference = extended.eval(&self.counter, points, edges, window, &mut self.found)?;
+        Some(Sample::Histogram(Arc::new(difference)))
+    }
+
+    /// `anchored` or `smoothed`.
+    pub fn extended(&self) -> Option<Extended> {
+        self.extended
     }
 
     /// Evaluates one window; `float` is what the function makes of the floats alone.
@@ -136,27 +176,31 @@ impl HistogramFunction {
 
     /// Says what was found in the windows of a series.
     pub fn note(&self, metric: &str, span: Span, notes: &mut Annotations) {
-        use Finding as F;
-        if self.found.is_empty() {
-            return;
-        }
-        let name = Quoted(metric);
-        let warnings = [
-            (F::NotCounter, format!("this native histogram metric is not a counter: {name}")),
-            (F::NotGauge, format!("this native histogram metric is not a gauge: {name}")),
-            (F::MixedSchemas, wording::mixed_schemas(metric)),
-            (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {name}")),
-            (F::ConflictingResets, wording::conflicting_resets("aggregation")),
-            (F::StartOverlap, wording::start_overlap(metric)),
-        ];
-        let ignored = "ignored histograms in a range containing both floats and histograms for metric name";
-        let infos = [
-            (F::IgnoredHistograms, format!("{ignored} {name}")),
-            (F::ReconciledAddition, wording::reconciled_bounds("addition")),
-            (F::ReconciledSubtraction, wording::reconciled_bounds("subtraction")),
-            (F::ReconciledAggregation, wording::reconciled_bounds("aggregation")),
-        ];
-        warnings.into_iter().filter(|(f, _)| self.found.has(*f)).for_each(|(_, text)| notes.warning(span, text));
-        infos.into_iter().filter(|(f, _)| self.found.has(*f)).for_each(|(_, text)| notes.info(span, text));
+        note(self.found, metric, span, notes);
     }
+}
+
+/// Says what was found in a series.
+pub fn note(found: Findings, metric: &str, span: Span, notes: &mut Annotations) {
+    use Finding as F;
+    if found.is_empty() {
+        return;
+    }
+    let warnings = [
+        (F::NotCounter, format!("this native histogram metric is not a counter: {}", Quoted(metric))),
+        (F::NotGauge, format!("this native histogram metric is not a gauge: {}", Quoted(metric))),
+        (F::MixedSchemas, wording::mixed_schemas(metric)),
+        (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {}", Quoted(metric))),
+        (F::ConflictingResets, wording::conflicting_resets("aggregation")),
+        (F::StartOverlap, wording::start_overlap(metric)),
+    ];
+    let ignored = "ignored histograms in a range containing both floats and histograms for metric name";
+    let infos = [
+        (F::IgnoredHistograms, format!("{ignored} {}", Quoted(metric))),
+        (F::ReconciledAddition, wording::reconciled_bounds("addition")),
+        (F::ReconciledSubtraction, wording::reconciled_bounds("subtraction")),
+        (F::ReconciledAggregation, wording::reconciled_bounds("aggregation")),
+    ];
+    warnings.into_iter().filter(|(f, _)| found.has(*f)).for_each(|(_, text)| notes.warning(span, text));
+    infos.into_iter().filter(|(f, _)| found.has(*f)).for_each(|(_, text)| notes.info(span, text));
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::column::{Column, Sample, ScalarColumn, Series, Value};
+use super::counts::SampleCounts;
 use super::error::Error;
 use super::labels::{drop_reserved, has_equal, merge_equal};
 use crate::model::{Histogram, Labels, StepGrid};
@@ -50,7 +51,7 @@ pub enum QueryValue {
 }
 
 /// What a query cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryStats {
     /// Samples read from storage.
     pub samples_read: u64,
@@ -58,6 +59,8 @@ pub struct QueryStats {
     pub peak_samples: u64,
     /// Series read from storage.
     pub series_read: u64,
+    /// Samples per step, where they were asked for.
+    pub counts: Option<Box<SampleCounts>>,
 }
 
 /// The answer of a query.

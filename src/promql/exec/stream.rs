@@ -1,7 +1,8 @@
 //! Series by series: a selector, what is done to each of its samples, and whoever takes the outcome.
 //!
 //! *Invariants:* what is computed for one series depends on that series (and on scalars) alone, so series can be
-//! computed in any order or at once; they are handed on in the order of the leaf.
+//! computed in any order or at once; those of a leaf come in the order that storage reads cheapest, each with its rank
+//! among the labels.
 //!
 //! *Not here:* operations that need several series (`aggregate`, `join`, `call`).
 
@@ -10,32 +11,58 @@ use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
 use super::range::RangeFunction;
+use super::range_histogram;
 use super::reader::{RangeSamples, read_all, totals_only};
 use super::select::select;
 use super::stage::Stage;
 use crate::model::labels::Quoted;
 use crate::model::{Columns, StepGrid};
 use crate::promql::annotations::Annotations;
+use crate::promql::functions::histogram_range::Findings;
 use crate::promql::functions::window::{Windows, is_absent};
-use crate::promql::plan::Pick;
+use crate::promql::plan::{NodeId, Pick};
+use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
+
+/// A stored series and its position when series are ordered by labels.
+pub type Ranked = (u32, SelectedSeries);
+
+/// Stored series in the order in which they are read.
+pub fn in_reading_order(series: Vec<SelectedSeries>) -> std::vec::IntoIter<Ranked> {
+    let mut ranked: Vec<Ranked> = (0u32..).zip(series).collect();
+    // Stable: of one place in order of labels.
+    ranked.sort_by_key(|(_, s)| s.place);
+    ranked.into_iter()
+}
+
+/// Puts series back in order of labels.
+pub fn in_label_order(series: Vec<Series>, ranks: &[u32]) -> Vec<Series> {
+    if ranks.is_sorted() {
+        return series;
+    }
+    let mut ranked: Vec<(u32, Series)> = ranks.iter().copied().zip(series).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, s)| s).collect()
+}
 
 /// Where series come from.
 pub enum Leaf {
     /// An instant vector selector.
     Select {
         /// Stored series.
-        series: std::vec::IntoIter<SelectedSeries>,
+        series: std::vec::IntoIter<Ranked>,
         /// Steps and lookback.
         windows: Windows,
         /// What is taken of a sample.
         pick: Pick,
+        /// Place of the selector in the text.
+        span: Span,
     },
     /// A function of stored series.
     Range {
         /// Stored series.
-        series: std::vec::IntoIter<SelectedSeries>,
+        series: std::vec::IntoIter<Ranked>,
         /// The function.
         function: Box<RangeFunction>,
     },
@@ -64,6 +91,8 @@ pub enum NameRemoval {
 /// A leaf and the stages behind it.
 pub struct Pipeline {
     leaf: Leaf,
+    /// The leaf in the plan.
+    node: NodeId,
     /// From the leaf outwards.
     stages: Vec<Stage>,
     removal: NameRemoval,
@@ -73,13 +102,21 @@ pub struct Pipeline {
     piece: Columns,
     samples: RangeSamples,
     last_metric: String,
+    rank: u32,
 }
 
 impl Pipeline {
     /// A pipeline; `stages` from the leaf outwards.
-    pub fn new(leaf: Leaf, stages: Vec<Stage>, removal: NameRemoval, with_starts: bool, type_labels: bool) -> Self {
+    pub fn new(
+        (leaf, node): (Leaf, NodeId),
+        stages: Vec<Stage>,
+        removal: NameRemoval,
+        with_starts: bool,
+        type_labels: bool,
+    ) -> Self {
         Self {
             leaf,
+            node,
             stages,
             removal,
             with_starts,
@@ -88,6 +125,7 @@ impl Pipeline {
             piece: Columns::default(),
             samples: RangeSamples::default(),
             last_metric: String::new(),
+            rank: 0,
         }
     }
 
@@ -122,10 +160,15 @@ impl Pipeline {
         }
         match &self.leaf {
             Leaf::Select { series, .. } | Leaf::Range { series, .. } => {
-                any(series.as_slice().iter().map(|s| &s.labels))
+                any(series.as_slice().iter().map(|(_, s)| &s.labels))
             }
             Leaf::Subquery { series, .. } | Leaf::Ready(series) => any(series.as_slice().iter().map(|s| &s.labels)),
         }
+    }
+
+    /// Position of the series computed last, when those of the leaf are ordered by labels.
+    pub fn rank(&self) -> u32 {
+        self.rank
     }
 
     /// Whether the leaf is a function of a range vector.
@@ -170,16 +213,22 @@ impl Pipeline {
         cancel: &CancelToken,
     ) -> Result<Vec<Series>, Error> {
         let stages = std::mem::take(&mut self.stages);
-        let (mut all, mut held) = (Vec::new(), (0, 0));
+        let (mut all, mut ranks, mut held) = (Vec::new(), Vec::new(), (0, 0));
         let mut series = Series::default();
         while self.next(&mut series, notes, budget, cancel)? {
             let (samples, bytes) = (series.column.samples(), series.column.bytes());
             budget.hold(samples, bytes)?;
             held = (held.0 + samples, held.1 + bytes);
             all.push(std::mem::take(&mut series));
+            ranks.push(self.rank);
         }
+        let mut all = in_label_order(all, &ranks);
         if self.leaf_drops_names() {
-            all = merge(all, self.is_range_call())?;
+            // A function of range vectors goes series by series: it refuses equal ones even without a step in common.
+            if self.is_range_call() && has_equal(&all) {
+                return Err(Error::same_labels());
+            }
+            all = merge_equal(all)?;
         }
         for stage in &stages {
             for series in &mut all {
@@ -191,7 +240,7 @@ impl Pipeline {
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
-                all = merge(all, matches!(stage, Stage::Negate))?;
+                all = merge_equal(all)?;
             }
         }
         budget.release(held.0, held.1);
@@ -203,34 +252,49 @@ impl Pipeline {
         match &mut self.leaf {
             Leaf::Ready(series) => {
                 let Some(next) = series.next() else { return Ok(false) };
+                self.rank += 1;
                 *out = next;
                 return Ok(true);
             }
-            Leaf::Select { series, windows, pick } => {
-                let Some(mut next) = series.next() else { return Ok(false) };
+            Leaf::Select { series, windows, pick, span } => {
+                let Some((rank, mut next)) = series.next() else { return Ok(false) };
+                self.rank = rank;
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
                 if *pick == Pick::Totals {
                     totals_only(&mut self.columns);
                 }
                 (out.labels, out.dropped) = (next.labels, false);
-                select(&self.columns, windows, *pick, &mut out.column)?;
+                let mut found = Findings::default();
+                select(&self.columns, windows, *pick, &mut out.column, &mut found);
+                range_histogram::note(found, out.labels.metric(), *span, notes);
+                if let Some(counts) = &mut budget.counts {
+                    counts.selected(self.node, windows.grid, &out.column);
+                }
             }
             Leaf::Range { series, function } => {
-                let Some(mut next) = series.next() else { return Ok(false) };
+                let Some((rank, mut next)) = series.next() else { return Ok(false) };
+                self.rank = rank;
                 read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
                 count_read(&self.columns, budget)?;
                 if function.totals {
                     totals_only(&mut self.columns);
                 }
                 self.samples.take(&mut self.columns, self.with_starts);
+                if let Some(counts) = &mut budget.counts {
+                    counts.windowed(self.node, &function.windows, &self.samples, true);
+                }
                 (out.labels, out.dropped) = (next.labels, false);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
             Leaf::Subquery { series, grid, function } => {
                 let Some(next) = series.next() else { return Ok(false) };
+                self.rank += 1;
                 self.samples.take_steps(&next.column, *grid);
+                if let Some(counts) = &mut budget.counts {
+                    counts.windowed(self.node, &function.windows, &self.samples, false);
+                }
                 (out.labels, out.dropped) = (next.labels, next.dropped);
                 function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
@@ -241,15 +305,6 @@ impl Pipeline {
         }
         Ok(true)
     }
-}
-
-/// Merges series that became equal. Functions of range vectors and negation go series by series: they refuse equal ones
-/// even if these have no step in common.
-fn merge(series: Vec<Series>, whole: bool) -> Result<Vec<Series>, Error> {
-    if whole && has_equal(&series) {
-        return Err(Error::same_labels());
-    }
-    merge_equal(series)
 }
 
 /// Samples of one series count while it is computed; nothing of it stays.

@@ -8,7 +8,8 @@ use super::error::Error;
 use super::result::{QueryResult, QueryValue};
 use super::{Engine, EngineOptions, Times};
 use crate::model::{Labels, StepGrid};
-use crate::promql::{ParseOptions, parse};
+use crate::promql::source::{SelectRequest, SeriesSet, Source};
+use crate::promql::{ParseOptions, parse, parse_metric};
 use crate::testkit::memory_source::{MemorySource, Point};
 
 fn source() -> MemorySource {
@@ -29,6 +30,42 @@ fn with(options: EngineOptions, query: &str, times: Times) -> Result<QueryResult
 
 fn at(query: &str) -> QueryValue {
     with(EngineOptions::default(), query, Times::Instant(600_000)).unwrap().value
+}
+
+/// Storage that keeps its series the other way round.
+struct Backwards(MemorySource);
+
+impl Source for Backwards {
+    fn select<'a>(
+        &'a self,
+        request: &'a SelectRequest,
+    ) -> futures::future::BoxFuture<'a, Result<SeriesSet, crate::error::Error>> {
+        Box::pin(async {
+            let mut set = self.0.select(request).await?;
+            set.series.iter_mut().rev().zip(0..).for_each(|(series, place)| series.place = place);
+            Ok(set)
+        })
+    }
+}
+
+#[test]
+fn the_order_in_which_storage_is_read_does_not_show() {
+    let queries = [
+        "a_total",
+        "last_over_time({job=~'.+'}[1m])",
+        "topk(1, {job=~'.+'})",
+        "topk(1, sum by (job) (a_total))",
+        "-a_total",
+    ];
+    for query in queries {
+        let ast = parse(query, ParseOptions::all()).unwrap();
+        for times in [Times::Instant(600_000), Times::Range(StepGrid { start: 0, end: 600_000, step: 60_000 })] {
+            let ask = |source: &dyn Source| {
+                block_on(Engine::default().query(source, &ast, times, &CancelToken::default())).unwrap().value
+            };
+            assert_eq!(ask(&Backwards(source())), ask(&source()), "{query} {times:?}");
+        }
+    }
 }
 
 #[test]
@@ -84,4 +121,136 @@ fn subqueries_step_on_multiples_of_their_step() {
     let QueryValue::Matrix(series) = at(r#"a_total{job="x"}[4m:1m] offset 10s"#) else { panic!("no matrix") };
     let times: Vec<i64> = series[0].floats.iter().map(|f| f.0).collect();
     assert_eq!(times, [360_000, 420_000, 480_000, 540_000]);
+}
+
+/// Evaluates at 10 minutes over samples at 0 and 10 minutes.
+fn over(series: &[(&str, [Point; 2])], query: &str, options: EngineOptions) -> Result<QueryValue, Error> {
+    let mut source = MemorySource::new();
+    for (metric, points) in series {
+        let (labels, _) = parse_metric(metric).unwrap();
+        for (i, point) in points.iter().enumerate() {
+            source.append(&labels, i as i64 * 600_000, 0, point).unwrap();
+        }
+    }
+    let ast = parse(query, ParseOptions::all()).unwrap();
+    let engine = Engine::new(options);
+    block_on(engine.query(&source, &ast, Times::Instant(600_000), &CancelToken::default())).map(|r| r.value)
+}
+
+fn float(v: f64) -> [Point; 2] {
+    [Point::Float(v), Point::Float(v)]
+}
+
+fn histogram() -> [Point; 2] {
+    let h = Point::Histogram(std::sync::Arc::new(crate::model::Histogram::default()));
+    [h.clone(), h]
+}
+
+#[test]
+fn a_pair_the_operator_has_no_meaning_for_is_no_match() {
+    let series = [("a{x=\"1\"}", float(1.0)), ("a{x=\"2\"}", histogram()), ("b", float(2.0))];
+    for query in ["a + on () b", "a + on () group_left () b", "b - on () group_right () a"] {
+        let got = over(&series, query, EngineOptions::default());
+        assert!(matches!(&got, Ok(QueryValue::Vector(v)) if v.len() == 1), "{query}: {got:?}");
+    }
+}
+
+#[test]
+fn bad_smoothing_factors_matter_only_to_samples() {
+    let options = EngineOptions::default();
+    let of = |name| over(&[("a", float(1.0))], &format!("double_exponential_smoothing({name}[20m], 1, 0.5)"), options);
+    assert!(matches!(of("a"), Err(Error::Query(e)) if e.ends_with("0 < sf < 1, got: 1.000000")));
+    assert!(of("nothing").is_ok());
+}
+
+#[test]
+fn start_timestamps_that_are_not_used_are_not_there() {
+    let of = |use_start_timestamps| {
+        let options = EngineOptions { use_start_timestamps, ..EngineOptions::default() };
+        match over(&[("a", float(1.0))], "start_timestamp(a)", options) {
+            Ok(QueryValue::Vector(v)) => v.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((of(true), of(false)), (1, 0));
+}
+
+#[test]
+fn of_several_mistakes_the_one_of_the_earliest_step_is_reported() {
+    let mut source = MemorySource::new();
+    // At 0 two series are matched with one; at 1 min that one side is ambiguous too.
+    for (metric, t) in [("a{x=\"1\"}", 0), ("a{x=\"2\"}", 0), ("b{x=\"1\"}", 0), ("b{x=\"2\"}", 60_000)] {
+        source.append(&parse_metric(metric).unwrap().0, t, 0, &Point::Float(1.0)).unwrap();
+    }
+    let ast = parse("a + on () b", ParseOptions::all()).unwrap();
+    let times = Times::Range(StepGrid { start: 0, end: 60_000, step: 60_000 });
+    let got = block_on(Engine::default().query(&source, &ast, times, &CancelToken::default()));
+    assert!(matches!(&got, Err(Error::Query(e)) if e.starts_with("multiple matches")), "{got:?}");
+}
+
+#[test]
+fn a_parameter_varies_although_the_vector_does_not() {
+    let times = Times::Range(StepGrid { start: 0, end: 30_000, step: 15_000 });
+    let query = r#"quantile(scalar(a_total{job="x"}), vector(1))"#;
+    let QueryValue::Matrix(m) = with(EngineOptions::default(), query, times).unwrap().value else {
+        panic!("no matrix")
+    };
+    assert_eq!(m[0].floats, [(0, 1.0), (15_000, 1.0), (30_000, f64::INFINITY)]);
+}
+
+#[test]
+fn equal_labels_of_a_join_are_no_mistake_of_its_own_where_names_go_last() {
+    let options = EngineOptions { delayed_name_removal: true, ..EngineOptions::default() };
+    let series = [("a{__type__=\"counter\"}", float(1.0)), ("a", float(2.0))];
+    let of = |query| over(&series, query, options);
+    assert!(
+        matches!(of("sum(a + on (__name__, __type__) a)"), Ok(QueryValue::Vector(v)) if v[0].sample == Sample::Float(6.0))
+    );
+    assert!(matches!(of("a + on (__name__, __type__) a"), Err(Error::Query(e)) if e.contains("same labelset")));
+}
+
+#[test]
+fn sorting_what_is_pinned_needs_no_warning() {
+    let times = Times::Range(StepGrid { start: 0, end: 30_000, step: 15_000 });
+    let warns = |query| !with(EngineOptions::default(), query, times).unwrap().annotations.is_empty();
+    assert!(warns("sort(a_total)"));
+    assert!(!warns("sort(a_total @ 60)"));
+}
+
+#[test]
+fn info_series_that_nobody_asks_for_do_not_clash() {
+    let clash = [("target_info{job=\"j\",v=\"1\"}", float(1.0)), ("target_info{job=\"j\",v=\"2\"}", float(1.0))];
+    let of = |metric| {
+        let series = [clash.clone().as_slice(), &[(metric, float(1.0))]].concat();
+        over(&series, "info({__name__=\"a\"})", EngineOptions::default())
+    };
+    assert!(of("a{job=\"i\"}").is_ok());
+    assert!(matches!(of("a{job=\"j\"}"), Err(Error::Query(e)) if e.starts_with("found duplicate series for info")));
+    assert!(over(&clash, "info(a)", EngineOptions::default()).is_ok(), "no series at all");
+}
+
+#[test]
+fn annotations_about_buckets_name_the_metric_only_where_names_go_last() {
+    let of = |delayed_name_removal| {
+        let options = EngineOptions { delayed_name_removal, ..EngineOptions::default() };
+        let result = with(options, "histogram_quantile(0.5, b_total)", Times::Instant(600_000)).unwrap();
+        result.annotations.render(crate::promql::annotations::Severity::Warning, "", 0).remove(0)
+    };
+    assert!(of(true).contains("malformed value of \"\" for metric name \"b_total\""), "{}", of(true));
+    assert!(!of(false).contains("for metric name"), "{}", of(false));
+}
+
+#[test]
+fn floats_within_reach_of_an_anchored_window_mix_with_histograms() {
+    let mut source = MemorySource::new();
+    let (labels, _) = parse_metric("a").unwrap();
+    source.append(&labels, 0, 0, &Point::Float(1.0)).unwrap();
+    for t in [60_000, 120_000] {
+        source.append(&labels, t, 0, &histogram()[0]).unwrap();
+    }
+    let ast = parse("rate(a[1m] anchored)", ParseOptions::all()).unwrap();
+    let got =
+        block_on(Engine::default().query(&source, &ast, Times::Instant(120_000), &CancelToken::default())).unwrap();
+    assert_eq!(got.value, QueryValue::Vector(Vec::new()));
+    assert!(!got.annotations.is_empty());
 }

@@ -139,7 +139,7 @@ impl Counter {
     }
 
     /// Samples after `lo` and before `hi` that begin anew.
-    fn within(&self, lo: usize, hi: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn within(&self, lo: usize, hi: usize) -> impl Iterator<Item = usize> {
         within(&self.resets, lo, hi)
     }
 }
@@ -280,9 +280,11 @@ impl Rate {
 }
 
 /// Where exponential and custom buckets met.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mixed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixed {
+    /// In the samples that count for most: the rest is said too.
     AtEdges,
+    /// Elsewhere: nothing else is worth saying.
     Inside,
 }
 
@@ -295,7 +297,7 @@ struct Span {
 }
 
 /// Adds or subtracts; resets are dealt with elsewhere, so conflicting hints do not matter.
-fn add(to: &mut Accumulator<f64>, h: &Histogram, sign: f64, found: &mut Findings) -> Result<(), Mixed> {
+pub(super) fn add(to: &mut Accumulator<f64>, h: &Histogram, sign: f64, found: &mut Findings) -> Result<(), Mixed> {
     let Added { bounds_reconciled, .. } = to.add(h, sign).map_err(|_| Mixed::Inside)?;
     let finding = if sign < 0.0 { Finding::ReconciledSubtraction } else { Finding::ReconciledAddition };
     found.add_if(bounds_reconciled, finding);
@@ -396,6 +398,15 @@ impl Transitions {
         let behind = self.ts.partition_point(|t| *t <= end);
         let upto = |i: usize| self.at.partition_point(|at| (*at as usize) < i);
         upto(behind).saturating_sub(upto(first + 1)) as f64
+    }
+
+    /// As [`Transitions::count`], and the newest sample in `(before, start]` takes part; `None` without any in
+    /// `(start, end]`.
+    pub fn count_anchored(&self, before: i64, start: i64, end: i64) -> Option<f64> {
+        let first = self.ts.partition_point(|t| *t <= start);
+        let found = self.ts.get(first).is_some_and(|t| *t <= end);
+        let anchor = first.checked_sub(1).map(|i| self.ts[i]).filter(|t| *t > before);
+        found.then(|| self.count(anchor.map_or(start, |t| t - 1), end))
     }
 }
 

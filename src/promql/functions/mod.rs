@@ -4,6 +4,7 @@
 //!
 //! *Not here:* names and types (`signature`), evaluation over series (`exec`).
 
+pub mod histogram_extended;
 pub mod histogram_range;
 pub mod kahan;
 pub mod label;

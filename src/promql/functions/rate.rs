@@ -232,7 +232,7 @@ pub fn interpolate(left: (i64, f64), right: (i64, f64), t: i64, counter: bool) -
 }
 
 /// The last sample at or before the window's start (or the first of all), as an offset into `ts`.
-fn anchor(ts: &[i64], start: i64) -> usize {
+pub(super) fn anchor(ts: &[i64], start: i64) -> usize {
     ts[..ts.len() - 1].partition_point(|t| *t <= start).saturating_sub(1)
 }
 
@@ -263,13 +263,15 @@ impl Kernel for Extended {
             // Samples on the edges are part of `left` and `right` already.
             first += usize::from(ts[first] <= window.start);
             let end = last + usize::from(ts[last] < window.end);
-            let mut previous = left;
+            // What resets took away is added up on its own first, as Prometheus does.
+            let (mut previous, mut lost) = (left, 0.0);
             for &v in vs.get(first..end).unwrap_or_default().iter().chain([&right]) {
                 if v < previous {
-                    result += previous;
+                    lost += previous;
                 }
                 previous = v;
             }
+            result += lost;
         }
         if self.per != 0.0 { result / self.per } else { result }
     }
@@ -385,6 +387,13 @@ mod tests {
     fn one_sample_is_no_rate() {
         assert!(is_absent(one(Extrapolated::rate(60_000), &[(0, 1.0)], 0, 60_000)));
         assert!(is_absent(one(Instant { rate: true }, &[(0, 1.0)], 0, 60_000)));
+    }
+
+    #[test]
+    fn losses_of_an_anchored_window_are_added_up_before_they_are_added() {
+        let kernel = Extended { counter: true, per: 60.0, smoothed: false };
+        let points = [(0, 5.0), (15_000, -0.1), (30_000, -0.2)];
+        assert_eq!(one(kernel, &points, 30_000, 60_000), (-0.2 - 5.0 + (5.0 + -0.1)) / 60.0);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Which parts of a query have the same value on every step.
 //!
-//! *Invariants:* the rules are those of Prometheus' `PreprocessExpr`: a part wrapped there is repeated here.
+//! *Invariants:* the rules are those of Prometheus' `PreprocessExpr`: a part wrapped there is repeated here. An exception
+//! are aggregations: the parameter may differ from step to step where the aggregated vector does not, which Prometheus
+//! overlooks.
 //!
 //! *Not here:* what is done with it (`build`).
 
@@ -28,7 +30,10 @@ pub(super) fn analyse(ast: &Ast) -> Vec<Invariance> {
             Expr::Matrix(ms) => Invariance { invariant: of(ms.vector).invariant, hoist: false },
             Expr::Subquery(sub) => both(sub.shift.at.is_some()),
             Expr::Unary { expr, .. } | Expr::Paren(expr) => of(*expr),
-            Expr::Aggregate(a) => of(a.expr),
+            Expr::Aggregate(a) => {
+                let param = a.param.is_none_or(|param| of(param).invariant);
+                Invariance { invariant: of(a.expr).invariant && param, hoist: of(a.expr).hoist && param }
+            }
             Expr::Binary(b) => both(of(b.lhs).invariant && of(b.rhs).invariant),
             Expr::Call(call) => both(!depends_on_step(call.function.id) && call.args.iter().all(|a| of(*a).invariant)),
         };

@@ -1,0 +1,204 @@
+//! Samples of an answer as they were fetched, decoded a page or two at a time when they are taken.
+//!
+//! *Invariants:* a batch of neighbouring series is decoded when the first of them is taken and dropped with the last, so
+//! that taking series in block order holds one batch. Batches begin where pages begin as far as that is possible.
+//!
+//! *Not here:* fetching (`select`), Parquet (`fetch`).
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use super::Result;
+use super::fetch::Sparse;
+use super::reader::RowsFile;
+use super::select::{Part, Plan, Timelines};
+use crate::model::{Columns, Labels, TimeRange};
+
+/// Series of a batch, at least, if pages are smaller; a decoder takes longer to set up than to decode a small page.
+const FEWEST: usize = 16;
+
+/// Series of a batch, at most.
+const MOST: usize = 64;
+
+/// What an answer needs of one file.
+pub(crate) struct PackedFile {
+    pub(crate) rows: Arc<RowsFile>,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) bytes: Sparse,
+    pub(crate) timelines: Timelines,
+}
+
+impl PackedFile {
+    fn decode(&self, part: &mut Part) -> Result<()> {
+        self.plans.iter().try_for_each(|plan| plan.decode(&self.rows.file, &self.bytes, &self.timelines, part))
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let timelines: usize = self.timelines.values().map(|t| 8 * t.capacity() + 64).sum();
+        self.bytes.heap_bytes() + timelines + self.plans.iter().map(|p| size_of_val(p.hits())).sum::<usize>()
+    }
+}
+
+/// The series of one answer of one block.
+pub(crate) struct Packed {
+    files: Vec<PackedFile>,
+    range: TimeRange,
+    /// Number of series asked for.
+    wanted: usize,
+    /// Positions at which batches begin; ascending, the first is 0.
+    batches: Vec<usize>,
+    open: Mutex<HashMap<usize, Batch>>,
+}
+
+/// A decoded batch.
+struct Batch {
+    columns: Vec<Columns>,
+    /// How many of them were not taken yet.
+    left: usize,
+}
+
+impl Packed {
+    pub(crate) fn new(files: Vec<PackedFile>, wanted: usize, range: TimeRange) -> Self {
+        let batches = batches(&files);
+        Self { files, range, wanted, batches, open: Mutex::default() }
+    }
+
+    /// Bounds of the timestamps of each series that may have samples, by position.
+    fn spans(&self) -> Vec<Option<TimeRange>> {
+        let mut spans: Vec<Option<TimeRange>> = vec![None; self.wanted];
+        for hit in self.files.iter().flat_map(|f| &f.plans).flat_map(Plan::hits) {
+            let span = spans[hit.at].get_or_insert(hit.span);
+            *span = TimeRange::new(span.start.min(hit.span.start), span.end.max(hit.span.end));
+        }
+        let clip = |s: TimeRange| TimeRange::new(s.start.max(self.range.start), s.end.min(self.range.end));
+        spans.into_iter().map(|s| s.map(clip)).collect()
+    }
+
+    fn take(&self, at: usize) -> Result<Columns> {
+        let number = self.batches.partition_point(|start| *start <= at).saturating_sub(1);
+        let first = self.batches.get(number).copied().unwrap_or(0);
+        let mut open = self.open.lock();
+        let batch = match open.entry(number) {
+            hashbrown::hash_map::Entry::Occupied(found) => found.into_mut(),
+            hashbrown::hash_map::Entry::Vacant(place) => {
+                let end = self.batches.get(number + 1).copied().unwrap_or(self.wanted);
+                let columns = self.decode(first..end)?;
+                let left = columns.iter().filter(|c| !c.is_empty()).count();
+                place.insert(Batch { columns, left })
+            }
+        };
+        let samples = std::mem::take(&mut batch.columns[at - first]);
+        batch.left -= usize::from(!samples.is_empty());
+        if batch.left == 0 {
+            open.remove(&number);
+        }
+        Ok(samples)
+    }
+
+    fn decode(&self, positions: std::ops::Range<usize>) -> Result<Vec<Columns>> {
+        let mut found = vec![Columns::default(); positions.len()];
+        for file in &self.files {
+            if found.iter().all(Columns::is_empty) {
+                file.decode(&mut Part { positions: positions.clone(), range: self.range, found: &mut found })?;
+                continue;
+            }
+            let mut others = vec![Columns::default(); positions.len()];
+            file.decode(&mut Part { positions: positions.clone(), range: self.range, found: &mut others })?;
+            for (floats, others) in found.iter_mut().zip(others).filter(|(_, others)| !others.is_empty()) {
+                *floats = merge(std::mem::take(floats), others);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Heap bytes held, without what is decoded.
+    fn heap_bytes(&self) -> usize {
+        self.files.iter().map(PackedFile::heap_bytes).sum::<usize>() + 8 * self.batches.capacity()
+    }
+}
+
+/// Where batches begin: where a page of the first row group with hits there does, if the batch before is large enough.
+fn batches(files: &[PackedFile]) -> Vec<usize> {
+    let mut starts = vec![0];
+    let (mut start, mut last) = (0, None);
+    for (number, (file, plan)) in files.iter().flat_map(|f| f.plans.iter().map(move |p| (f, p))).enumerate() {
+        for (hit, page) in plan.pages(&file.rows.file) {
+            let turned = last.replace((number, page)) != Some((number, page));
+            // Later row groups hold other slices of the same series.
+            if hit.at > start && (turned && hit.at - start >= FEWEST || hit.at - start >= MOST) {
+                start = hit.at;
+                starts.push(start);
+            }
+        }
+    }
+    starts
+}
+
+/// A series whose samples are still packed.
+pub struct PackedSeries {
+    /// Its labels.
+    pub labels: Labels,
+    /// [`series_hash`](crate::model::labels::series_hash) of tenant and labels.
+    pub hash: u64,
+    /// Bounds of its timestamps.
+    pub span: TimeRange,
+    packed: Arc<Packed>,
+    at: usize,
+}
+
+impl PackedSeries {
+    /// The series of an answer that may have samples; `identity` gives labels and hash by position.
+    pub(crate) fn all(packed: Packed, identity: impl Fn(usize) -> (Labels, u64)) -> Vec<Self> {
+        let spans = packed.spans();
+        let packed = Arc::new(packed);
+        let series = spans.into_iter().enumerate().filter_map(|(at, span)| {
+            let span = span?;
+            let (labels, hash) = identity(at);
+            Some(Self { labels, hash, span, packed: Arc::clone(&packed), at })
+        });
+        series.collect()
+    }
+
+    /// Decodes its samples, and those of its neighbours for when they are asked.
+    pub fn samples(self) -> Result<Columns> {
+        self.packed.take(self.at)
+    }
+
+    /// Batches that are decoded and not taken to their end.
+    #[cfg(test)]
+    pub(crate) fn open_batches(&self) -> usize {
+        self.packed.open.lock().len()
+    }
+
+    /// Heap bytes that all series of the answer hold together.
+    pub fn shared_bytes(&self) -> usize {
+        self.packed.heap_bytes()
+    }
+}
+
+/// Floats and histograms of one series, together in order of time.
+fn merge(floats: Columns, histograms: Columns) -> Columns {
+    if floats.is_empty() {
+        return histograms;
+    }
+    let mut out = Columns::default();
+    let (mut f, mut h) = (0, 0);
+    while f < floats.len() || h < histograms.len() {
+        let float_next = match (floats.timestamps.get(f), histograms.timestamps.get(h)) {
+            (Some(a), Some(b)) => a < b,
+            (a, _) => a.is_some(),
+        };
+        if float_next {
+            out.push_float(floats.timestamps[f], floats.values[f]);
+            out.set_last_start(floats.start(f));
+            f += 1;
+        } else {
+            out.push_histogram(histograms.timestamps[h], Arc::clone(&histograms.histograms[h].1));
+            out.set_last_start(histograms.start(h));
+            h += 1;
+        }
+    }
+    out
+}

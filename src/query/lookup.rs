@@ -1,0 +1,191 @@
+//! Look-ups in heads and blocks that need no samples: series, label names and values, metadata, exemplars.
+//!
+//! *Invariants:* everything found is charged to the query's budget before more is looked for. Lists are sorted and have
+//! no duplicates.
+//!
+//! *Not here:* samples (`query::leaf`), limits of answers (`api`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::budget::QueryBudget;
+use super::leaf::{Leaf, storage};
+use crate::block::BlockReader;
+use crate::error::Error;
+use crate::head::Head;
+use crate::model::{Exemplar, Labels, Matcher, MetadataRow, TenantId, TimeRange};
+
+/// What an entry of a sorted set or map takes besides its own bytes, about.
+const NODE_BYTES: usize = 32;
+
+/// Something that is found and takes memory.
+trait Weighs {
+    /// Heap bytes, those of its place in a list included.
+    fn bytes(&self) -> usize;
+}
+
+impl Weighs for Labels {
+    fn bytes(&self) -> usize {
+        NODE_BYTES + self.heap_bytes()
+    }
+}
+
+impl Weighs for String {
+    fn bytes(&self) -> usize {
+        NODE_BYTES + self.capacity()
+    }
+}
+
+/// What was found so far.
+struct Found<'a, T> {
+    all: BTreeSet<T>,
+    budget: &'a QueryBudget,
+}
+
+impl<T: Ord + Weighs> Found<'_, T> {
+    fn extend(&mut self, items: impl IntoIterator<Item = T>) -> Result<(), Error> {
+        items.into_iter().try_for_each(|item| {
+            let bytes = item.bytes();
+            if self.all.insert(item) { self.budget.charge(bytes as u64) } else { Ok(()) }
+        })
+    }
+}
+
+impl Leaf {
+    /// Label sets that fulfil any of the selectors and have a sample in `range`.
+    pub async fn series(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &QueryBudget,
+    ) -> Result<BTreeSet<Labels>, Error> {
+        let from_head = |head: &Head, matchers: &[Matcher], found: &mut Found<'_, Labels>| {
+            found.extend(head.series_labels(tenant, matchers, range))
+        };
+        let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, Labels>| {
+            found.extend(block.series(matchers, range).map(|(labels, _)| labels))
+        };
+        self.look_up(tenant, selectors, range, budget, from_head, from_block).await
+    }
+
+    /// Label names of those series (of all, without selectors).
+    pub async fn label_names(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &QueryBudget,
+    ) -> Result<BTreeSet<String>, Error> {
+        let from_head = |head: &Head, matchers: &[Matcher], found: &mut Found<'_, String>| {
+            found.extend(head.label_names(tenant, matchers, range))
+        };
+        let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
+            found.extend(block.label_names(matchers, range))
+        };
+        self.look_up(tenant, selectors, range, budget, from_head, from_block).await
+    }
+
+    /// Values of one label of those series.
+    pub async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &QueryBudget,
+    ) -> Result<BTreeSet<String>, Error> {
+        let from_head = |head: &Head, matchers: &[Matcher], found: &mut Found<'_, String>| {
+            found.extend(head.label_values(tenant, name, matchers, range))
+        };
+        let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
+            found.extend(block.label_values(name, matchers, range))
+        };
+        self.look_up(tenant, selectors, range, budget, from_head, from_block).await
+    }
+
+    /// What heads and blocks say to each selector (to no condition, without selectors), together.
+    async fn look_up<T: Ord + Weighs>(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &QueryBudget,
+        from_head: impl Fn(&Head, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,
+        from_block: impl Fn(&BlockReader, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,
+    ) -> Result<BTreeSet<T>, Error> {
+        self.barrier().await?;
+        let mut found = Found { all: BTreeSet::new(), budget };
+        for matchers in any_of(selectors) {
+            let (heads, blocks) = self.read(tenant, range, |head| from_head(head, matchers, &mut found)).await?;
+            heads.into_iter().collect::<Result<(), Error>>()?;
+            for block in blocks {
+                from_block(&*self.blocks.open(&block).await?, matchers, &mut found)?;
+            }
+        }
+        Ok(found.all)
+    }
+
+    /// What is known of a metric, or of all.
+    pub async fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+        budget: &QueryBudget,
+    ) -> Result<Vec<MetadataRow>, Error> {
+        self.barrier().await?;
+        let heads = self.read_heads(tenant, |head| {
+            let rows = head.metadata(tenant, metric);
+            // Texts are shared with the head.
+            budget.charge((rows.len() * size_of::<MetadataRow>()) as u64).map(|()| rows)
+        });
+        let rows = heads.into_iter().map(|h| h.found).collect::<Result<Vec<_>, Error>>()?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// Exemplars in `range` of the series that fulfil any of the selectors, each once, by series and then by time.
+    pub async fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        budget: &QueryBudget,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error> {
+        self.barrier().await?;
+        let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        for matchers in selectors {
+            let (heads, blocks) = self.read(tenant, range, |head| head.exemplars(tenant, matchers, range)).await?;
+            for one in heads.into_iter().flatten() {
+                add_exemplars(&mut all, one.labels, one.exemplars, budget)?;
+            }
+            for block in blocks {
+                let reader = self.blocks.open(&block).await?;
+                for (labels, exemplars) in reader.exemplars(matchers, range).await.map_err(storage)? {
+                    add_exemplars(&mut all, labels, exemplars, budget)?;
+                }
+            }
+        }
+        for exemplars in all.values_mut() {
+            // A head keeps exemplars that were flushed, and selectors may meet in a series.
+            exemplars.sort_by(|a, b| (a.t, &a.labels).cmp(&(b.t, &b.labels)).then(a.value.total_cmp(&b.value)));
+            exemplars.dedup_by(|a, b| a.t == b.t && a.value.to_bits() == b.value.to_bits() && a.labels == b.labels);
+        }
+        Ok(all.into_iter().collect())
+    }
+}
+
+fn add_exemplars(
+    all: &mut BTreeMap<Labels, Vec<Exemplar>>,
+    labels: Labels,
+    exemplars: Vec<Exemplar>,
+    budget: &QueryBudget,
+) -> Result<(), Error> {
+    let own: usize = exemplars.iter().map(|e| size_of::<Exemplar>() + e.labels.heap_bytes()).sum();
+    budget.charge((labels.bytes() + own) as u64)?;
+    all.entry(labels).or_default().extend(exemplars);
+    Ok(())
+}
+
+/// Without selectors everything matches.
+fn any_of(selectors: &[Vec<Matcher>]) -> Vec<&[Matcher]> {
+    if selectors.is_empty() { vec![&[]] } else { selectors.iter().map(Vec::as_slice).collect() }
+}
