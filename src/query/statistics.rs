@@ -125,8 +125,9 @@ fn rank(labels: &HashMap<String, Values, FixedState>, top: usize, out: &mut Stat
     out.values_by_label = each(&|_, values| values.len() as u64);
     out.bytes_by_label = each(&|_, values| values.iter().map(|(value, n)| value.len() as u64 * n).sum());
     let metrics = labels.get(METRIC_NAME).into_iter().flatten();
-    out.series_by_metric = highest(metrics.map(|(value, n)| (value.clone(), *n)), top);
-    // Names of pairs are made for those that are shown only.
+    // Texts are made for those that are shown only.
+    let metrics = highest(metrics.map(|(value, n)| (value, *n)), top).into_iter();
+    out.series_by_metric = metrics.map(|(value, n)| (value.clone(), n)).collect();
     let pairs = labels.iter().flat_map(|(name, values)| values.iter().map(move |(value, n)| ((name, value), *n)));
     let pairs = highest(pairs, top).into_iter();
     out.series_by_pair = pairs.map(|((name, value), n)| (format!("{name}={value}"), n)).collect();

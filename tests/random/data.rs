@@ -218,7 +218,7 @@ fn histogram() -> impl Strategy<Value = Histogram> {
     )
         .prop_map(|(schema, zero_threshold, zero, (positive, offset), (negative, negative_offset), reset_hint)| {
             let zero_count = f64::from(zero);
-            let count = zero_count + positive.iter().sum::<f64>() + negative.iter().sum::<f64>();
+            let count = zero_count + total(&positive) + total(&negative);
             Histogram {
                 schema,
                 zero_threshold,
@@ -236,7 +236,7 @@ fn histogram() -> impl Strategy<Value = Histogram> {
     let bounds = select(BOUNDS);
     let custom = (bounds, counts(4)).prop_map(|(bounds, positive)| {
         let positive: Vec<f64> = positive.into_iter().take(bounds.len() + 1).collect();
-        let count = positive.iter().sum::<f64>();
+        let count = total(&positive);
         Histogram {
             schema: -53,
             count,
@@ -256,6 +256,10 @@ fn histogram() -> impl Strategy<Value = Histogram> {
         }
         h
     })
+}
+
+fn total(counts: &[f64]) -> f64 {
+    counts.iter().fold(0.0, |total, count| total + count)
 }
 
 fn spans(offset: i32, counts: &[f64]) -> Vec<Span> {

@@ -268,7 +268,7 @@ fn function(inner: Text, depth: u32) -> Text {
         2 => (inner.clone(), relabel).prop_map(|(v, args)| format!("label_replace({v}, {args})")),
         1 => (inner.clone(), join).prop_map(|(v, args)| format!("label_join({v}, {args})")),
         2 => (number.clone(), histogram.clone()).prop_map(|(q, v)| format!("histogram_quantile({q}, {v})")),
-        1 => (number.clone(), histogram.clone()).prop_map(|(q, v)| format!("histogram_quantiles({v}, \"q\", 0.5, {q})")),
+        1 => (number.clone(), histogram.clone()).prop_map(|(q, v)| format!("histogram_quantiles({v}, \"q\", 0.25, {q})")),
         1 => (number.clone(), number, histogram).prop_map(|(a, b, v)| format!("histogram_fraction({a}, {b}, {v})")),
         1 => selector_text(),
         1 => (self::selector(), selector).prop_map(|(v, s)| format!("info({v}{s})")),

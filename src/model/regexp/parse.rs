@@ -159,12 +159,14 @@ impl<'p> Parser<'p> {
     }
 
     fn literal(&mut self, c: char) {
-        let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
-        if self.flags.fold_case {
+        let hir = if self.flags.fold_case {
+            let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
             class.case_fold_simple();
-        }
-        // A class of one character is a literal.
-        self.push(Hir::class(Class::Unicode(class)), "");
+            Hir::class(Class::Unicode(class))
+        } else {
+            Hir::literal(c.encode_utf8(&mut [0; 4]).as_bytes())
+        };
+        self.push(hir, "");
     }
 
     fn open(&mut self, captures: bool, name: Option<&str>) {

@@ -134,11 +134,15 @@ impl Kernel for Extrapolated {
             return ABSENT;
         }
         let (first, last) = (points.vs[lo], points.vs[hi - 1]);
-        let mut result = last - if from_start { 0.0 } else { first };
+        let mut result = last - first;
         if self.counter {
             for &i in self.resets.within(lo, hi) {
                 result += points.vs[i as usize - 1];
             }
+        }
+        if from_start {
+            // From zero: taken off and put back, because that is how Prometheus rounds.
+            result += first;
         }
         let first_t = if from_start { start } else { points.ts[lo] };
         let last_t = points.ts[hi - 1];
@@ -419,6 +423,17 @@ mod tests {
         assert!(!at(29, 40, &overlap));
         assert!(!at(40, 20, &overlap), "15 again is a continuation");
         assert!(!at(40, 40, &[5, 10, 20, 0]));
+    }
+
+    #[test]
+    fn a_rate_since_the_start_rounds_as_the_rate_between_samples_does() {
+        let points = Points { ts: &[20_000, 30_000], vs: &[0.1, 0.3], starts: &[10_000, 10_000] };
+        let windows =
+            Windows { grid: StepGrid::instant(30_000), offset: 0, range: 30_000, at: None, before: 0, after: 0 };
+        let mut out = [0.0];
+        run(&mut Extrapolated::increase(), points, &windows, &mut out);
+        assert_eq!(out[0], 0.3 - 0.1 + 0.1);
+        assert_ne!(out[0], 0.3);
     }
 
     #[test]

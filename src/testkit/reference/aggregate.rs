@@ -85,11 +85,13 @@ impl Evaluator<'_> {
             AggregateOp::Count => return Some(Sample::Float(count as f64)),
             AggregateOp::Group => return Some(Sample::Float(1.0)),
             AggregateOp::Sum | AggregateOp::Avg if !histograms.is_empty() => {
+                // What is to be said of the histograms is said even if there are floats too.
+                let sum = self.sum_of_histograms(histograms, op == AggregateOp::Avg, span);
                 if !floats.is_empty() {
                     self.notes.warning(span, notes::FLOATS_AND_HISTOGRAMS_AGGREGATED);
                     return None;
                 }
-                return self.sum_of_histograms(histograms, op == AggregateOp::Avg, span);
+                return sum;
             }
             _ => {}
         }

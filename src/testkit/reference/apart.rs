@@ -66,9 +66,9 @@ impl Apart {
             schema: self.schema,
             reset_hint: self.hint,
             zero_threshold: self.zero_threshold,
-            zero_count: self.zero.total(),
-            count: self.count.total(),
-            sum: self.sum.total(),
+            zero_count: total(&self.zero),
+            count: total(&self.count),
+            sum: total(&self.sum),
             positive_spans,
             positive,
             negative_spans,
@@ -230,6 +230,11 @@ fn shrank(now: &Cells, then: &Cells) -> bool {
     then.iter().any(|(i, cell)| now.get(i).copied().unwrap_or_default().total() < cell.total())
 }
 
+/// The total; what was never added to keeps the sign of its zero.
+fn total(sum: &Sum) -> f64 {
+    if sum.lost == 0.0 { sum.value } else { sum.total() }
+}
+
 fn exact(value: f64) -> Sum {
     Sum { value, lost: 0.0 }
 }
@@ -258,7 +263,7 @@ fn spans(cells: &Cells) -> (Vec<Span>, Vec<f64>) {
             Some(span) if *i == next => span.length += 1,
             _ => spans.push(Span { offset: i - next, length: 1 }),
         }
-        counts.push(cell.total());
+        counts.push(total(cell));
         next = i + 1;
     }
     (spans, counts)

@@ -91,9 +91,9 @@ impl Evaluator<'_> {
         match (lhs, rhs) {
             (F(a), F(b)) if op.is_comparison() => Outcome::of_comparison(holds(op, *a, *b), lhs),
             (F(a), F(b)) if !trims => Outcome::Sample(F(float_operator(op, *a, *b))),
-            (F(a), H(b)) if op == B::Mul => Outcome::of_histogram(scaled(b, *a)),
-            (H(a), F(b)) if op == B::Mul => Outcome::of_histogram(scaled(a, *b)),
-            (H(a), F(b)) if op == B::Div => Outcome::of_histogram(divided(a, *b)),
+            (F(a), H(b)) if op == B::Mul => Outcome::of_histogram(Apart::of(&scaled(b, *a)).whole()),
+            (H(a), F(b)) if op == B::Mul => Outcome::of_histogram(Apart::of(&scaled(a, *b)).whole()),
+            (H(a), F(b)) if op == B::Div => Outcome::of_histogram(Apart::of(&divided(a, *b)).whole()),
             (H(a), F(b)) if trims => Outcome::of_histogram(trimmed(a, *b, op == B::TrimUpper)),
             (H(a), H(b)) if op == B::Eq => Outcome::of_comparison(native::equal(a, b), lhs),
             (H(a), H(b)) if op == B::Ne => Outcome::of_comparison(!native::equal(a, b), lhs),

@@ -33,7 +33,7 @@ pub(super) struct Evaluator<'a> {
 }
 
 /// The selectors below `id` of whose histograms only counts and sums are wanted: those below a function of just these,
-/// unless there is a subquery, a trim or a function of buckets in between or around. Prometheus reads these in a way of
+/// unless there is a subquery, an operator or a function that looks at buckets in between or around. Prometheus reads these in a way of
 /// its own, which shows in the resets that are known of.
 pub(super) fn without_buckets(ast: &Ast, id: ExprId, wanted: Option<bool>, out: &mut HashSet<Span>) {
     use FunctionName as F;
@@ -43,7 +43,7 @@ pub(super) fn without_buckets(ast: &Ast, id: ExprId, wanted: Option<bool>, out: 
             return;
         }
         Expr::Subquery(_) => Some(true),
-        Expr::Binary(b) if matches!(b.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => Some(true),
+        Expr::Binary(b) if looks_at_buckets(b.op) => Some(true),
         Expr::Call(call) => match call.function.id {
             F::HistogramCount | F::HistogramSum | F::HistogramAvg => Some(false),
             F::HistogramQuantile | F::HistogramQuantiles | F::HistogramFraction => Some(true),
@@ -62,6 +62,10 @@ pub(super) struct RangeSource {
     pub labels: Labels,
     pub dropped: bool,
     pub points: Vec<Point>,
+}
+
+fn looks_at_buckets(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower | BinaryOp::Eq | BinaryOp::Ne)
 }
 
 impl Evaluator<'_> {

@@ -53,9 +53,12 @@ pub(super) fn without_reset_hint(sample: Sample) -> Sample {
     }
 }
 
-/// The buckets, each cut where the zero bucket begins.
+/// The buckets, each cut where the zero bucket begins. A zero bucket of less than nothing is none.
 fn all_buckets(h: &Histogram) -> Vec<Bucket> {
-    let mut all = buckets(h);
+    let mut all = match h.zero_count > 0.0 {
+        true => buckets(h),
+        false => buckets(&Histogram { zero_count: 0.0, ..h.clone() }),
+    };
     for b in all.iter_mut().filter(|_| !h.is_custom()) {
         if b.lower > 0.0 && b.lower < h.zero_threshold {
             b.lower = h.zero_threshold;
@@ -123,7 +126,7 @@ pub(super) fn quantile(q: f64, h: &Histogram, metric: &str) -> (f64, Option<Stri
         };
     }
     let inside = if from_below { rank - (count - bucket.count) } else { count - rank };
-    let found = all[at + 1..].iter().fold(count, |n, b| n + b.count);
+    let found = all.iter().skip(at + 1).fold(count, |n, b| n + b.count);
     let note = (h.sum.is_nan() && found < h.count).then(|| notes::quantile_is_skewed(metric));
     (point_in(&bucket, inside / bucket.count, h.is_custom()), note)
 }

@@ -36,7 +36,13 @@ pub(super) fn trimmed(h: &Histogram, at: f64, upper: bool) -> Histogram {
     out.positive = positive.iter().map(|b| keep(b, scale)).collect();
     out.negative = negative.iter().map(|b| keep(b, Scale::Negative)).collect();
     if h.zero_count > 0.0 {
-        out.zero_count = keep(&zero_bucket(h), Scale::Linear);
+        // Where in a zero bucket something that is no number lies is no number either; other buckets lose everything.
+        let zero = zero_bucket(h);
+        out.zero_count = if at.is_nan() {
+            keep(&Bucket { count: f64::NAN, ..zero }, Scale::Linear)
+        } else {
+            keep(&zero, Scale::Linear)
+        };
     }
     if !lost {
         return h.clone();
@@ -68,7 +74,7 @@ fn sides(h: &Histogram) -> (Vec<Bucket>, Vec<Bucket>) {
 /// What is kept of a bucket, and the value in its middle.
 fn cut(b: &Bucket, at: f64, upper: bool, scale: Scale) -> (f64, f64) {
     if at.is_nan() {
-        return (0.0, 0.0);
+        return if b.count.is_nan() { (f64::NAN, f64::NAN) } else { (0.0, 0.0) };
     }
     if b.lower == f64::NEG_INFINITY || b.upper == f64::INFINITY {
         return if upper { cut_endless_above(b, at) } else { cut_endless_below(b, at) };
