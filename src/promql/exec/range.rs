@@ -156,8 +156,9 @@ impl RangeFunction {
         }
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
         let overlaps = || {
-            starts_overlap(&samples.ts, &samples.starts, &self.windows)
-                || starts_overlap(&samples.histogram_ts, &samples.histogram_starts, &self.windows)
+            let (floats, histograms) = (&samples.ts, &samples.histogram_ts);
+            starts_overlap(floats, &samples.starts, histograms, &self.windows)
+                || starts_overlap(histograms, &samples.histogram_starts, floats, &self.windows)
         };
         if counter && overlaps() {
             let text = "sample has start time that overlaps with previous sample timestamp for metric";

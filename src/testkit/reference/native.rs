@@ -72,7 +72,11 @@ fn all_buckets(h: &Histogram) -> Vec<Bucket> {
 /// The buckets, with the one around zero of a one-sided histogram cut at zero.
 fn one_sided(h: &Histogram) -> Vec<Bucket> {
     let mut all = all_buckets(h);
-    for b in all.iter_mut().filter(|b| b.lower <= 0.0 && b.upper >= 0.0) {
+    let across = |b: &Bucket| match h.is_custom() {
+        true => b.lower <= 0.0 && b.upper >= 0.0,
+        false => b.lower < 0.0 && b.upper > 0.0,
+    };
+    for b in all.iter_mut().filter(|b| across(b)) {
         if h.negative.is_empty() && !h.positive.is_empty() {
             b.lower = 0.0;
         } else if h.positive.is_empty() && !h.negative.is_empty() {
