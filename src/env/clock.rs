@@ -47,10 +47,9 @@ impl Clock for SystemClock {
     }
 
     fn thread_cpu(&self) -> Option<Duration> {
-        // The first figure is nanoseconds on a processor; a kernel that does not keep it says 0.
+        // The first figure is nanoseconds on a processor.
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        let nanos = text.split_whitespace().next()?.parse().ok().filter(|n| *n > 0)?;
-        Some(Duration::from_nanos(nanos))
+        text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
     }
 }
 

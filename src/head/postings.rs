@@ -129,6 +129,14 @@ impl Postings {
         }
     }
 
+    /// How many ids are in `set`.
+    pub(super) fn count_in(&self, set: &RoaringBitmap) -> u64 {
+        match self {
+            Self::Inline { .. } => self.inline().iter().filter(|id| set.contains(**id)).count() as u64,
+            Self::Bitmap(bitmap) => bitmap.intersection_len(set),
+        }
+    }
+
     /// Whether some id is in `set`.
     pub(super) fn meets(&self, set: &RoaringBitmap) -> bool {
         match self {

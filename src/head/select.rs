@@ -190,7 +190,7 @@ impl Head {
     }
 
     /// Series that fulfil all matchers: known values first, then whatever must be scanned.
-    fn matching(&self, tenant: &Tenant, matchers: &[Matcher]) -> RoaringBitmap {
+    pub(super) fn matching(&self, tenant: &Tenant, matchers: &[Matcher]) -> RoaringBitmap {
         let index = &tenant.index;
         let mut scans = Vec::new();
         let mut wanted = Vec::new();

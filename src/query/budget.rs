@@ -49,10 +49,7 @@ impl QueryBudget {
         self.peak.fetch_max(held, Ordering::Relaxed);
         if held > self.limit {
             let limit = self.limit;
-            return Err(Error::new(
-                Kind::Limited,
-                format!("query holds {held} bytes of samples, query.max_bytes is {limit}"),
-            ));
+            return Err(Error::new(Kind::Limited, format!("query holds {held} bytes, query.max_bytes is {limit}")));
         }
         if all > self.node.limit {
             let limit = self.node.limit;

@@ -153,7 +153,9 @@ impl Queries {
             let _place = place;
             let before = clock.thread_cpu();
             let outcome = work(&leaf, &active, &runtime);
-            active.spend(|s| s.cpu = clock.thread_cpu().zip(before).map(|(now, before)| now.saturating_sub(before)));
+            let cpu = clock.thread_cpu().zip(before).map(|(now, before)| now.saturating_sub(before));
+            // A kernel that does not keep it says that there was none at all.
+            active.spend(|s| s.cpu = cpu.filter(|cpu| !cpu.is_zero()));
             outcome
         };
         tokio::task::spawn_blocking(on_thread).await.map_err(|_| Interrupted::Lost)?

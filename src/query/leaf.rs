@@ -4,8 +4,8 @@
 //! and flush floor of a shard are read under one lock; the table view is at least as new as what any shard says it has
 //! flushed, and blocks above a shard's floor are left out, because the head still holds them: each sample is seen once.
 //!
-//! *Not here:* look-ups without samples (`query::lookup`), merging pieces of a series (`query::merge`), evaluation
-//! (`promql`).
+//! *Not here:* look-ups without samples (`query::lookup`), putting series together (`query::gather`, `query::merge`),
+//! evaluation (`promql`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use tokio::sync::OnceCell;
 use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::QueryBudget;
-use super::merge::{IN_HEAD, Piece, merge};
-use crate::block::{PackedSeries, order};
+use super::gather::Gathered;
+use crate::block::PackedSeries;
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
 use crate::ingest::ingester::Shard;
 use crate::meta::Views;
-use crate::model::{Columns, Labels, ShardId, TenantId, TimeRange};
-use crate::promql::source::{SampleCursor, SelectRequest, SelectedSeries, SeriesSet, Source};
+use crate::model::{ShardId, TenantId, TimeRange};
+use crate::promql::source::{SelectRequest, SeriesSet, Source};
 use crate::store::catalog::snapshot::Block;
 use crate::store::counted::counting;
 use crate::store::{FetchStats, Tables};
@@ -75,30 +75,22 @@ impl Leaf {
     ) -> Result<SeriesSet, Error> {
         let (matchers, range) = (&request.matchers, request.range);
         let (heads, blocks) = self.read(tenant, range, |head| head.select(tenant, matchers, range)).await?;
-        let mut series: Vec<(Labels, Vec<Piece>)> = Vec::new();
-        for found in heads.into_iter().flatten() {
-            let labels = found.labels.clone();
-            budget.charge((found.bytes() + labels.heap_bytes()) as u64)?;
-            // What is in a head was committed after everything of its shard that is in a block.
-            let piece = Piece { rank: IN_HEAD, range: found.bounds(), cursor: Box::new(Fallible(found.into_cursor())) };
-            series.push((labels, vec![piece]));
+        let mut gathered = Gathered::default();
+        for found in heads {
+            for one in &found {
+                budget.charge((one.bytes() + one.labels.heap_bytes()) as u64)?;
+            }
+            gathered.add_head(found);
         }
-        let in_blocks = !blocks.is_empty();
-        if in_blocks {
-            self.add_blocks(&mut series, blocks, request, budget).await?;
+        if !blocks.is_empty() {
+            self.add_blocks(&mut gathered, blocks, request, budget).await?;
         }
-        let selected = |(labels, pieces)| SelectedSeries { labels, place: 0, cursor: merge(pieces) };
-        let mut series: Vec<SelectedSeries> = series.into_iter().map(selected).collect();
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        if in_blocks {
-            number_places(&mut series);
-        }
-        Ok(SeriesSet { series, warnings: Vec::new() })
+        Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
     }
 
     async fn add_blocks(
         &self,
-        series: &mut Vec<(Labels, Vec<Piece>)>,
+        gathered: &mut Gathered,
         blocks: Vec<Arc<Block>>,
         request: &SelectRequest,
         budget: &QueryBudget,
@@ -112,18 +104,8 @@ impl Leaf {
             Ok::<_, Error>((block, found))
         });
         let read: Vec<_> = stream::iter(reads).buffered(BLOCKS_IN_FLIGHT).try_collect().await?;
-        let mut places: HashMap<Labels, usize> =
-            series.iter().enumerate().map(|(i, (labels, _))| (labels.clone(), i)).collect();
         for (block, found) in read {
-            let rank = (block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence);
-            for one in found {
-                let place = *places.entry(one.labels.clone()).or_insert_with(|| {
-                    series.push((one.labels.clone(), Vec::new()));
-                    series.len() - 1
-                });
-                let piece = Piece { rank, range: one.span, cursor: Box::new(Whole(Some(one))) };
-                series[place].1.push(piece);
-            }
+            gathered.add_block((block.tags.epoch.map_or(0, |e| e.0), block.tags.sequence), found);
         }
         Ok(())
     }
@@ -181,16 +163,6 @@ impl Leaf {
     }
 }
 
-/// Numbers series as blocks order them.
-fn number_places(series: &mut [SelectedSeries]) {
-    let keys: Vec<order::Key<'_>> = series.iter().map(|s| order::Key::new(&s.labels)).collect();
-    let mut by_place: Vec<u32> = (0..series.len() as u32).collect();
-    by_place.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
-    for (place, at) in (0u32..).zip(by_place) {
-        series[at as usize].place = place;
-    }
-}
-
 /// Storage that cannot be read now, in the words of a query: whoever asks did nothing wrong.
 pub(super) fn storage(e: impl HasKind + std::fmt::Display) -> Error {
     let kind = match e.kind() {
@@ -216,32 +188,5 @@ impl Source for TenantSource {
             self.barrier.get_or_try_init(|| self.leaf.barrier()).await?;
             self.leaf.select(&self.tenant, request, &self.budget).await
         }))
-    }
-}
-
-/// A head's cursor, with its errors in the engine's words.
-struct Fallible(crate::chunk::ChunkCursor);
-
-impl SampleCursor for Fallible {
-    fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
-        self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
-    }
-}
-
-/// Samples of a block, decoded all at once when they are asked for.
-struct Whole(Option<PackedSeries>);
-
-impl SampleCursor for Whole {
-    fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
-        match self.0.take() {
-            Some(packed) => {
-                *out = packed.samples().map_err(storage)?;
-                Ok(!out.is_empty())
-            }
-            None => {
-                out.clear();
-                Ok(false)
-            }
-        }
     }
 }

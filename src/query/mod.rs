@@ -8,6 +8,7 @@ pub mod active;
 pub mod blocks;
 pub mod budget;
 pub mod frontend;
+pub mod gather;
 pub mod job;
 pub mod leaf;
 pub mod lookup;
@@ -15,6 +16,7 @@ pub mod merge;
 pub mod metrics;
 pub mod newest;
 pub mod read;
+pub mod search;
 pub mod slow;
 pub mod statistics;
 #[cfg(test)]

@@ -16,7 +16,8 @@ use hashbrown::hash_map::EntryRef;
 use super::budget::QueryBudget;
 use super::leaf::Leaf;
 use crate::error::Error;
-use crate::model::{METRIC_NAME, TenantId, TimeRange};
+use crate::head::Head;
+use crate::model::{METRIC_NAME, Matcher, TenantId, TimeRange};
 use crate::store::catalog::snapshot::Block;
 
 /// A name and its number.
@@ -44,15 +45,42 @@ pub struct Statistics {
 }
 
 /// Values of one label name, with the number of series of each.
-type Values = HashMap<String, u64, FixedState>;
-type Labels = HashMap<String, Values, FixedState>;
+pub type Values = HashMap<String, u64, FixedState>;
+
+/// Series by label name and value.
+#[derive(Debug, Default)]
+pub struct LabelCounts {
+    /// Series of the selection.
+    pub series: u64,
+    /// By name and value.
+    pub names: HashMap<String, Values, FixedState>,
+}
+
+impl LabelCounts {
+    /// Adds what a head knows; its series are in no other.
+    fn add(&mut self, head: &Head, tenant: &TenantId, matchers: &[Matcher], budget: &QueryBudget) -> Result<(), Error> {
+        self.series += head.count(tenant, matchers);
+        head.label_pairs(tenant, matchers).try_for_each(|(name, value, series)| {
+            match self.names.entry_ref(name).or_default().entry_ref(value) {
+                EntryRef::Occupied(known) => {
+                    *known.into_mut() += series;
+                    Ok(())
+                }
+                EntryRef::Vacant(new) => {
+                    new.insert(series);
+                    budget.charge((size_of::<(String, u64)>() * 2 + value.len()) as u64)
+                }
+            }
+        })
+    }
+}
 
 impl Leaf {
     /// The figures of a tenant, with the `top` first of each list.
     pub async fn statistics(&self, tenant: &TenantId, top: usize, budget: &QueryBudget) -> Result<Statistics, Error> {
         self.barrier().await?;
         let mut out = Statistics::default();
-        let mut labels = Labels::default();
+        let mut labels = LabelCounts::default();
         let heads = self.read_heads(tenant, |head| {
             let Some(stats) = head.tenant_stats(tenant).filter(|s| s.series > 0) else { return Ok(()) };
             out.series += stats.series as u64;
@@ -61,22 +89,25 @@ impl Leaf {
                 let before = out.range.unwrap_or(TimeRange::new(oldest, stats.newest_t));
                 out.range = Some(TimeRange::new(before.start.min(oldest), before.end.max(stats.newest_t)));
             }
-            head.label_pairs(tenant).try_for_each(|(name, value, series)| {
-                match labels.entry_ref(name).or_default().entry_ref(value) {
-                    EntryRef::Occupied(known) => {
-                        *known.into_mut() += series;
-                        Ok(())
-                    }
-                    EntryRef::Vacant(new) => {
-                        new.insert(series);
-                        budget.charge((size_of::<(String, u64)>() * 2 + value.len()) as u64)
-                    }
-                }
-            })
+            labels.add(head, tenant, &[], budget)
         });
         heads.into_iter().try_for_each(|h| h.found)?;
-        rank(&labels, top, &mut out);
+        rank(&labels.names, top, &mut out);
         Ok(out)
+    }
+
+    /// Series of the heads that fulfil all matchers, by label name and value.
+    pub async fn label_counts(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        budget: &QueryBudget,
+    ) -> Result<LabelCounts, Error> {
+        self.barrier().await?;
+        let mut counts = LabelCounts::default();
+        let heads = self.read_heads(tenant, |head| counts.add(head, tenant, matchers, budget));
+        heads.into_iter().try_for_each(|h| h.found)?;
+        Ok(counts)
     }
 
     /// The blocks of a tenant's table, by first timestamp.
@@ -86,7 +117,7 @@ impl Leaf {
     }
 }
 
-fn rank(labels: &Labels, top: usize, out: &mut Statistics) {
+fn rank(labels: &HashMap<String, Values, FixedState>, top: usize, out: &mut Statistics) {
     let each = |of: &dyn Fn(&str, &Values) -> u64| {
         highest(labels.iter().map(|(name, values)| (name.clone(), of(name, values))), top)
     };
@@ -94,15 +125,16 @@ fn rank(labels: &Labels, top: usize, out: &mut Statistics) {
     out.values_by_label = each(&|_, values| values.len() as u64);
     out.bytes_by_label = each(&|_, values| values.iter().map(|(value, n)| value.len() as u64 * n).sum());
     let metrics = labels.get(METRIC_NAME).into_iter().flatten();
-    out.series_by_metric = highest(metrics.map(|(value, n)| (value.clone(), *n)), top);
-    // Names of pairs are made for those that are shown only.
+    // Texts are made for those that are shown only.
+    let metrics = highest(metrics.map(|(value, n)| (value, *n)), top).into_iter();
+    out.series_by_metric = metrics.map(|(value, n)| (value.clone(), n)).collect();
     let pairs = labels.iter().flat_map(|(name, values)| values.iter().map(move |(value, n)| ((name, value), *n)));
     let pairs = highest(pairs, top).into_iter();
     out.series_by_pair = pairs.map(|((name, value), n)| (format!("{name}={value}"), n)).collect();
 }
 
 /// The `top` with the highest numbers, highest first, then by name.
-fn highest<K: Ord>(all: impl Iterator<Item = (K, u64)>, top: usize) -> Vec<(K, u64)> {
+pub fn highest<K: Ord>(all: impl Iterator<Item = (K, u64)>, top: usize) -> Vec<(K, u64)> {
     let mut heap = BinaryHeap::with_capacity(top + 1);
     for (key, n) in all {
         // The lowest comes off first.

@@ -1,8 +1,10 @@
-//! What tests share: builders, an in-memory source, the PromQL script runner, the reference evaluator.
+//! What tests share: builders, sources in memory and over a head and blocks, the PromQL script runner, the reference
+//! evaluator.
 
 pub mod memory_source;
 pub mod reference;
 pub mod script;
+pub mod stored_source;
 
 use std::path::PathBuf;
 

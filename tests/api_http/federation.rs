@@ -219,12 +219,15 @@ async fn remote_read_says_what_is_wrong_with_a_request() {
     let bad_regex = request(&[(Type::Re, "a", "(")], (0, 1), &[]).encode_to_vec();
     let mut bad_type = request(&[(Type::Eq, "a", "b")], (0, 1), &[]);
     bad_type.queries[0].matchers[0].r#type = 9;
+    let mut many = request(&[], (0, 1), &[]);
+    many.queries = vec![v1::Query::default(); 1001];
     let foreign = v1::ReadRequest { accepted_response_types: vec![7], ..v1::ReadRequest::default() };
     for (body, said) in [
         (b"nonsense".to_vec(), "decompress request"),
         (vec![0xff, 0xff, 0xff, 0xff, 0x0f], "request declares 4294967295 bytes, at most 16777216 are read"),
         (compress(b"\xff\xff"), "decode request"),
         (compress(&bad_regex), "missing closing )"),
+        (compress(&many.encode_to_vec()), "request has 1001 matchers, at most 1000 are taken"),
         (compress(&bad_type.encode_to_vec()), "invalid matcher type 9"),
         (compress(&foreign.encode_to_vec()), "does not support any of the requested response types: [7]"),
     ] {

@@ -1,6 +1,7 @@
 //! HTTP: Prometheus' API, remote write, health, metrics.
 //!
-//! *Invariants:* every route is listed in [`router`]; reading routes exist under `/api/v1` and `/prometheus/api/v1`.
+//! *Invariants:* every route is listed in [`router`]; reading routes exist under `/api/v1`, `/prometheus/api/v1`
+//! (Mimir) and `/api/prom/api/v1` (Cortex).
 //!
 //! *Not here:* what the routes do beyond wording (`ingest`, `query`).
 
@@ -8,6 +9,7 @@ mod absent;
 mod active;
 mod admin;
 mod body;
+mod cardinality;
 mod cors;
 mod exemplars;
 mod federate;
@@ -18,6 +20,7 @@ mod params;
 mod query;
 mod read;
 mod reply;
+mod search;
 mod stats;
 mod status;
 mod tenant;
@@ -89,7 +92,8 @@ pub fn router(app: App) -> Router {
     let reading = reading();
     Router::new()
         .nest("/api/v1", reading.clone())
-        .nest("/prometheus/api/v1", reading)
+        .nest("/prometheus/api/v1", reading.clone())
+        .nest("/api/prom/api/v1", reading)
         .nest("/api/v1/admin", if app.admin { for_operators() } else { Router::new().fallback(any(admin::disabled)) })
         .merge(writing)
         .merge(federate)
@@ -131,6 +135,12 @@ fn reading() -> Router<App> {
         .route("/targets/metadata", get(absent::targets_metadata))
         .route("/scrape_pools", get(absent::scrape_pools))
         .route("/notifications", get(absent::notifications))
+        .route("/search/metric_names", get(search::metric_names).post(search::metric_names))
+        .route("/search/label_names", get(search::label_names).post(search::label_names))
+        .route("/search/label_values", get(search::label_values).post(search::label_values))
+        .route("/cardinality/label_names", get(cardinality::label_names).post(cardinality::label_names))
+        .route("/cardinality/label_values", get(cardinality::label_values).post(cardinality::label_values))
+        .route("/user_limits", get(cardinality::user_limits))
         // Answers that are compressed already stay as they are: they name their encoding.
         .route("/read", post(read::read))
         .layer(DefaultBodyLimit::max(FORM_BYTES))

@@ -103,18 +103,17 @@ fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
 
 fn answer(answered: Answered, limit: usize, wanted: StatsWanted) -> Result<Response, ApiError> {
     let Answered { mut result, active } = answered;
-    let text = &active.job.text;
-    let mut warnings = result.annotations.render(Severity::Warning, text, API_LIMIT);
-    let infos = result.annotations.render(Severity::Info, text, API_LIMIT);
     let truncated = match &mut result.value {
         QueryValue::Vector(samples) => truncate(samples, limit),
         QueryValue::Matrix(series) => truncate(series, limit),
         _ => false,
     };
-    if truncated {
-        warnings.push(TRUNCATED.to_owned());
-    }
-    warnings.extend(wanted.warning());
+    // These count towards the cap on warnings too.
+    let own = truncated.then_some(TRUNCATED).into_iter().chain(wanted.warning());
+    own.for_each(|warning| result.annotations.storage_warning(warning));
+    let text = &active.job.text;
+    let warnings = result.annotations.render(Severity::Warning, text, API_LIMIT);
+    let infos = result.annotations.render(Severity::Info, text, API_LIMIT);
     let stats = (wanted != StatsWanted::None).then(|| stats::to_json(&active, &result.stats, wanted));
     Ok(enveloped(QueryData::new(result.value, stats), &warnings, &infos, active))
 }

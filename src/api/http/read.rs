@@ -25,6 +25,9 @@ use crate::query::{Done, Job, QueryKind, ReadQuery};
 /// Largest request after decompression.
 const REQUEST_BYTES: usize = 16 << 20;
 
+/// Most conditions of a request: each may be a pattern to compile.
+const MOST_MATCHERS: usize = 1000;
+
 const SAMPLES_TYPE: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const CHUNKS_TYPE: HeaderValue =
     HeaderValue::from_static("application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse");
@@ -83,6 +86,10 @@ fn decode(body: &[u8]) -> Result<(Vec<ReadQuery>, ResponseType), String> {
     }
     let raw = snap::raw::Decoder::new().decompress_vec(body).map_err(|e| format!("decompress request: {e}"))?;
     let request = ReadRequest::decode(&raw[..]).map_err(|e| format!("decode request: {e}"))?;
+    let matchers: usize = request.queries.iter().map(|q| q.matchers.len().max(1)).sum();
+    if matchers > MOST_MATCHERS {
+        return Err(format!("request has {matchers} matchers, at most {MOST_MATCHERS} are taken"));
+    }
     let accepted: Vec<_> = request.accepted_response_types.iter().map(|t| ResponseType::try_from(*t).ok()).collect();
     let form = match accepted.iter().flatten().next() {
         Some(form) => *form,

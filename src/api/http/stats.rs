@@ -38,9 +38,9 @@ impl StatsWanted {
     }
 
     /// What is to be said about the parameter.
-    pub fn warning(self) -> Option<String> {
+    pub fn warning(self) -> Option<&'static str> {
         let text = "values of the parameter \"stats\" other than \"true\" and \"all\" are deprecated";
-        (self == Self::Unknown).then(|| text.to_owned())
+        (self == Self::Unknown).then_some(text)
     }
 }
 

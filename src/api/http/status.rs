@@ -90,8 +90,8 @@ pub async fn features(State(app): State<App>) -> Response {
     let all = |names: &[&'static str]| names.iter().map(|name| (*name, true)).collect::<BTreeMap<_, _>>();
     let data = json!({
         "api": all(&[
-            "active_queries", "exemplars", "federate", "label_values_match", "lifecycle", "query_stats",
-            "query_warnings", "remote_read_samples", "remote_read_streamed_xor_chunks", "remote_write_receiver",
+            "active_queries", "exemplars", "federate", "label_values_match", "query_stats",
+            "query_warnings", "remote_read_samples", "remote_read_streamed_xor_chunks", "remote_write_receiver", "search",
             "time_range_labels", "time_range_series",
         ]),
         "promql": {

@@ -133,7 +133,8 @@ impl<'p> Parser<'p> {
                     }
                     Some((min, max, after)) => {
                         let most = max.unwrap_or(0);
-                        if min < 0 || min > MAX_REPEAT || most > MAX_REPEAT || max.is_some_and(|max| min > max) {
+                        let counts = [min, most];
+                        if !counts.iter().all(|n| (0..=MAX_REPEAT).contains(n)) || max.is_some_and(|max| min > max) {
                             return Err(SyntaxError::new("invalid repeat count", until(before, after)));
                         }
                         repeat = Some(before);
@@ -158,12 +159,14 @@ impl<'p> Parser<'p> {
     }
 
     fn literal(&mut self, c: char) {
-        let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
-        if self.flags.fold_case {
+        let hir = if self.flags.fold_case {
+            let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
             class.case_fold_simple();
-        }
-        // A class of one character is a literal.
-        self.push(Hir::class(Class::Unicode(class)), "");
+            Hir::class(Class::Unicode(class))
+        } else {
+            Hir::literal(c.encode_utf8(&mut [0; 4]).as_bytes())
+        };
+        self.push(hir, "");
     }
 
     fn open(&mut self, captures: bool, name: Option<&str>) {

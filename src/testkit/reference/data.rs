@@ -112,7 +112,7 @@ fn points_of(columns: &Columns) -> Vec<Point> {
     (0..columns.len()).map(point).collect()
 }
 
-/// The samples as they are read where no buckets are looked at: count and sum, and each histogram but the first says
+/// The samples as they are read where no buckets are looked at: schema, count and sum, and each histogram but the first says
 /// whether it begins anew, found out on the way by comparing it with the one before it.
 pub(super) fn without_buckets(points: &[Point]) -> Vec<Point> {
     let mut out = points.to_vec();
@@ -126,7 +126,7 @@ pub(super) fn without_buckets(points: &[Point]) -> Vec<Point> {
         {
             reset_hint = if is_reset(h, before) { ResetHint::Reset } else { ResetHint::NotReset };
         }
-        let bare = Histogram { reset_hint, count: h.count, sum: h.sum, ..Histogram::default() };
+        let bare = Histogram { reset_hint, schema: h.schema, count: h.count, sum: h.sum, ..Histogram::default() };
         out[i].sample = Sample::Histogram(Arc::new(bare));
     }
     out

@@ -10,4 +10,4 @@ pub mod parse;
 pub mod run;
 pub mod values;
 
-pub use run::{Outcome, options, run_script, run_script_with};
+pub use run::{Outcome, Storage, options, run_script, run_script_on, run_script_with};
