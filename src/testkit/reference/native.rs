@@ -35,12 +35,12 @@ pub(super) fn equal(a: &Histogram, b: &Histogram) -> bool {
 /// The indexes of the buckets that spans name.
 fn places(spans: &[Span]) -> Vec<i32> {
     let mut next = 0;
-    let mut of_span = |span: &Span| {
+    let of_span = |span: &Span| {
         let first = next + span.offset;
         next = first + span.length as i32;
         first..next
     };
-    spans.iter().flat_map(|span| of_span(span)).collect()
+    spans.iter().flat_map(of_span).collect()
 }
 
 /// The sample as a subquery hands it on.
