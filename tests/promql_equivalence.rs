@@ -7,6 +7,8 @@
 //!
 //! `METROLITH_PAIRS=100000` makes it a long run, `METROLITH_SEED` another one.
 
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
 mod random;
 
 use metrolith::model::StepGrid;

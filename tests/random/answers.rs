@@ -4,11 +4,11 @@
 //! the order in which their buckets are added is nobody's promise. Errors agree in kind and text, annotations in text.
 
 use metrolith::error::HasKind;
-use metrolith::model::{Histogram, Labels};
+use metrolith::model::Histogram;
 use metrolith::promql::annotations::Severity;
 use metrolith::promql::exec::column::Sample;
 use metrolith::promql::exec::error::Error;
-use metrolith::promql::exec::result::{QueryResult, QueryValue};
+use metrolith::promql::exec::result::{InstantSample, QueryResult, QueryValue};
 use metrolith::promql::histogram::compacted;
 
 /// An answer.
@@ -71,12 +71,8 @@ fn same_value(want: &QueryValue, got: &QueryValue, ordered: bool) -> bool {
     }
 }
 
-fn same_element(
-    a: &metrolith::promql::exec::result::InstantSample,
-    b: &metrolith::promql::exec::result::InstantSample,
-) -> bool {
-    let labels = |l: &Labels| l.clone();
-    labels(&a.labels) == labels(&b.labels) && a.t == b.t && same_sample(&a.sample, &b.sample)
+fn same_element(a: &InstantSample, b: &InstantSample) -> bool {
+    a.labels == b.labels && a.t == b.t && same_sample(&a.sample, &b.sample)
 }
 
 fn same_sample(a: &Sample, b: &Sample) -> bool {

@@ -194,12 +194,6 @@ impl Call {
 
     fn quantiles(&self, of: &Histograms, q: &ScalarColumn, span: Span, notes: &mut Annotations) -> Vec<Series> {
         let mut out = Vec::new();
-        for classic in &of.classic {
-            let metric = self.metric(&classic.labels);
-            let at = |step: usize| self.grid.at(step);
-            let column = of.quantile(classic, |step| q.at(step), at, (span, metric), notes);
-            out.push(Series { labels: classic.labels.clone(), dropped: true, column });
-        }
         for native in &of.native {
             let labels = of.labels(native);
             let (mut nan, mut skewed) = (false, false);
@@ -214,6 +208,12 @@ impl Call {
                 notes.info(span, with_metric(format!("{text} {result}"), self.metric(labels)));
             }
             out.push(Series { labels: labels.clone(), dropped: true, column });
+        }
+        for classic in &of.classic {
+            let metric = self.metric(&classic.labels);
+            let at = |step: usize| self.grid.at(step);
+            let column = of.quantile(classic, |step| q.at(step), at, (span, metric), notes);
+            out.push(Series { labels: classic.labels.clone(), dropped: true, column });
         }
         out
     }
@@ -256,11 +256,6 @@ impl Call {
         let (lower, upper) = (self.scalar(0)?, self.scalar(1)?);
         let histograms = self.histograms(2, notes)?;
         let mut out = Vec::new();
-        for classic in &histograms.classic {
-            let bounds = |step: usize| (lower.at(step), upper.at(step));
-            let column = histograms.fraction(classic, bounds, self.spans[2], notes);
-            out.push(Series { labels: classic.labels.clone(), dropped: true, column });
-        }
         for native in &histograms.native {
             let (labels, mut nan) = (histograms.labels(native), false);
             let column = histograms.map_native(native, |step, h| {
@@ -273,6 +268,11 @@ impl Call {
                 notes.info(self.spans[2], with_metric(text.to_owned(), self.metric(labels)));
             }
             out.push(Series { labels: labels.clone(), dropped: true, column });
+        }
+        for classic in &histograms.classic {
+            let bounds = |step: usize| (lower.at(step), upper.at(step));
+            let column = histograms.fraction(classic, bounds, self.spans[2], notes);
+            out.push(Series { labels: classic.labels.clone(), dropped: true, column });
         }
         self.finish(out)
     }

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use super::binary::{Elements, changes_meaning};
 use super::column::{Column, Sample, Series};
 use super::error::Error;
-use super::labels::{KeyIndex, KeyLabels, drop_reserved, is_reserved, merge_equal};
+use super::labels::{KeyIndex, KeyLabels, drop_reserved, is_reserved, merge_steps};
 use super::set::signature_labels;
 use super::stream::NameRemoval;
 use crate::model::Labels;
@@ -103,7 +103,7 @@ impl Join<'_> {
         }
         out.retain(|s| !s.column.is_empty());
         // With one step only, labels that became equal are first noticed when names are removed, or by what comes next.
-        if self.steps == 1 && self.removal == NameRemoval::Delayed { Ok(out) } else { merge_equal(out) }
+        if self.steps == 1 && self.removal == NameRemoval::Delayed { Ok(out) } else { merge_steps(out) }
     }
 
     fn swapped(&self) -> bool {

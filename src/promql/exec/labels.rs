@@ -144,6 +144,25 @@ pub fn merge_equal(series: Vec<Series>) -> Result<Vec<Series>, Error> {
     Ok(out)
 }
 
+/// As [`merge_equal`] for what was put together step by step: whether the name of a merged series is to go, its first
+/// sample decides.
+pub fn merge_steps(series: Vec<Series>) -> Result<Vec<Series>, Error> {
+    let mut index = KeyIndex::default();
+    let mut first: Vec<(usize, bool)> = Vec::new();
+    for s in &series {
+        let steps = s.column.values.len();
+        let found = ((0..steps).find(|step| s.column.has(*step)).unwrap_or(steps), s.dropped);
+        match index.number(s.labels.canonical()) {
+            (_, true) => first.push(found),
+            (n, false) if found.0 < first[n].0 => first[n] = found,
+            _ => {}
+        }
+    }
+    let mut merged = merge_equal(series)?;
+    merged.iter_mut().zip(first).for_each(|(s, (_, dropped))| s.dropped = dropped);
+    Ok(merged)
+}
+
 /// Whether two series have the same labels.
 pub fn has_equal(series: &[Series]) -> bool {
     let mut index = KeyIndex::default();
@@ -167,6 +186,19 @@ mod tests {
         assert_eq!(KeyLabels::all_but(&names).of(&all), labels(&[("a", "1")]));
         assert_eq!(KeyLabels::only(&[]).of(&all), Labels::empty());
         assert_eq!(drop_reserved(&all), labels(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn the_first_sample_of_a_merged_series_decides_about_its_name() {
+        let absent = Column::absent(1).values[0];
+        let series = |values: [f64; 2], dropped| Series {
+            labels: Labels::empty(),
+            dropped,
+            column: Column { values: values.to_vec(), histograms: Vec::new() },
+        };
+        let merged = |a, b| merge_steps(vec![a, b]).unwrap()[0].dropped;
+        assert!(!merged(series([absent, 1.0], true), series([1.0, absent], false)));
+        assert!(merged(series([1.0, absent], true), series([absent, 1.0], false)));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl RangeFunction {
             self.eval_mixed(labels, samples, out, notes);
         }
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
-        if counter && starts_overlap(&samples.ts, &samples.starts, &self.windows) {
+        if counter && starts_overlap(&samples.ts, &samples.starts, &samples.histogram_ts, &self.windows) {
             notes.warning(self.span, start_overlap(labels.metric()));
         }
         for (step, q) in &self.bad_quantiles {

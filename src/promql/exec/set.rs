@@ -6,7 +6,7 @@
 
 use super::column::{Column, Series};
 use super::error::Error;
-use super::labels::{KeyIndex, KeyLabels, merge_equal};
+use super::labels::{KeyIndex, KeyLabels, merge_steps};
 use crate::promql::ast::Matching;
 use crate::promql::functions::window::ABSENT;
 use crate::promql::operator::BinaryOp;
@@ -41,7 +41,7 @@ pub fn set_operation(
             let present = presence(&lhs, &left, signatures, steps);
             let mut out = lhs;
             out.extend(filter(rhs, &right, &present, false));
-            merge_equal(out)
+            merge_steps(out)
         }
         _ => {
             let present = presence(&rhs, &right, signatures, steps);

@@ -24,8 +24,9 @@ pub fn is_start_overlap(previous_start: i64, previous_t: i64, start: i64) -> boo
     start != 0 && start < previous_t && start != previous_start
 }
 
-/// Whether samples of one window contradict each other about when the counter began.
-pub fn starts_overlap(ts: &[i64], starts: &[i64], windows: &Windows) -> bool {
+/// Whether samples of one window contradict each other about when the counter began. A window with any of `others` does
+/// not count: those are samples of another kind, next to which there is no rate.
+pub fn starts_overlap(ts: &[i64], starts: &[i64], others: &[i64], windows: &Windows) -> bool {
     let overlap = |i: &usize| is_start_overlap(starts[i - 1], ts[i - 1], starts[*i]);
     let mut pairs = (1..starts.len()).filter(overlap).peekable();
     if pairs.peek().is_none() {
@@ -37,6 +38,7 @@ pub fn starts_overlap(ts: &[i64], starts: &[i64], windows: &Windows) -> bool {
         // Of the pairs that begin inside the window the first ends first.
         let first = pairs.partition_point(|i| ts[i - 1] <= window.start);
         pairs.get(first).is_some_and(|i| ts[*i] <= window.end)
+            && !others.iter().any(|t| *t > window.start && *t <= window.end)
     })
 }
 
@@ -414,15 +416,16 @@ mod tests {
         let ts = [10, 20, 30, 40];
         let at = |t: i64, range: i64, starts: &[i64; 4]| {
             let windows = Windows { grid: StepGrid::instant(t), offset: 0, range, at: None, before: 0, after: 0 };
-            starts_overlap(&ts, starts, &windows)
+            starts_overlap(&ts, starts, &[5], &windows)
         };
         let overlap = [5, 5, 15, 15];
-        assert!(at(40, 40, &overlap));
+        assert!(!at(40, 40, &overlap), "a sample of another kind is there too");
+        assert!(at(40, 35, &overlap));
         assert!(at(30, 11, &overlap));
         assert!(!at(30, 10, &overlap), "the sample before is outside");
-        assert!(!at(29, 40, &overlap));
+        assert!(!at(29, 24, &overlap));
         assert!(!at(40, 20, &overlap), "15 again is a continuation");
-        assert!(!at(40, 40, &[5, 10, 20, 0]));
+        assert!(!at(40, 35, &[5, 10, 20, 0]));
     }
 
     #[test]

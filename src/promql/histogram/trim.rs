@@ -125,9 +125,10 @@ fn zero_bucket(h: &Histogram, at: f64, keep: Keep) -> (f64, f64) {
     let width = b.upper - b.lower;
     match keep {
         Keep::Below if at <= b.lower => (0.0, 0.0),
+        // Asked before the one below: a zero bucket without width is not below its own value.
+        Keep::Above if at <= b.lower => (b.count, (b.lower + b.upper) / 2.0),
         Keep::Above if at >= b.upper => (0.0, 0.0),
         Keep::Below if at >= b.upper => (b.count, (b.lower + b.upper) / 2.0),
-        Keep::Above if at <= b.lower => (b.count, (b.lower + b.upper) / 2.0),
         Keep::Below => (b.count * ((at - b.lower) / width), (b.lower + at) / 2.0),
         Keep::Above => (b.count * ((b.upper - at) / width), (at + b.upper) / 2.0),
     }
@@ -150,6 +151,13 @@ fn middle(lower: f64, upper: f64, geometric: f64) -> f64 {
 mod tests {
     use super::super::tests::{custom, of};
     use super::*;
+
+    #[test]
+    fn a_zero_bucket_without_width_lies_above_its_value() {
+        let h = Histogram { zero_count: 2.0, count: 2.0, sum: 0.5, ..Histogram::default() };
+        assert_eq!(trimmed(&h, 0.0, Keep::Above), h);
+        assert_eq!(trimmed(&h, 0.0, Keep::Below).count, 0.0);
+    }
 
     #[test]
     fn what_is_on_no_side_is_on_the_other() {

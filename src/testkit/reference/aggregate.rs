@@ -42,6 +42,17 @@ struct Members<'s> {
     histograms: Vec<(&'s str, &'s Histogram)>,
 }
 
+/// Where native histograms are added up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Summed {
+    /// In a group of an aggregation.
+    Group,
+    /// In a group with floats, of which nothing will come.
+    MixedGroup,
+    /// Over time.
+    Window,
+}
+
 impl Evaluator<'_> {
     /// An aggregation on each step.
     pub fn aggregate(&mut self, id: ExprId, grid: StepGrid) -> Result<Vec<Series>, Error> {
@@ -85,8 +96,9 @@ impl Evaluator<'_> {
             AggregateOp::Count => return Some(Sample::Float(count as f64)),
             AggregateOp::Group => return Some(Sample::Float(1.0)),
             AggregateOp::Sum | AggregateOp::Avg if !histograms.is_empty() => {
-                // What is to be said of the histograms is said even if there are floats too.
-                let sum = self.sum_of_histograms(histograms, op == AggregateOp::Avg, span);
+                // What is to be said of buckets that do not fit is said even if there are floats too.
+                let of = if floats.is_empty() { Summed::Group } else { Summed::MixedGroup };
+                let sum = self.sum_of_histograms(histograms, op == AggregateOp::Avg, of, span);
                 if !floats.is_empty() {
                     self.notes.warning(span, notes::FLOATS_AND_HISTOGRAMS_AGGREGATED);
                     return None;
@@ -106,6 +118,7 @@ impl Evaluator<'_> {
         &mut self,
         histograms: &[(&str, &Histogram)],
         average: bool,
+        of: Summed,
         span: Span,
     ) -> Option<Sample> {
         let (_, first) = histograms.first()?;
@@ -133,6 +146,9 @@ impl Evaluator<'_> {
                 Some(mean) => add_to_mean(mean, h, count),
             };
             let Ok(noticed) = added else {
+                if reconciled && of != Summed::Window {
+                    self.notes.info(span, notes::bounds_reconciled(Doing::Aggregation));
+                }
                 self.notes.warning(span, notes::exponential_and_custom(metric));
                 return None;
             };
@@ -141,7 +157,7 @@ impl Evaluator<'_> {
         if reconciled {
             self.notes.info(span, notes::bounds_reconciled(Doing::Aggregation));
         }
-        if clash {
+        if clash && of != Summed::MixedGroup {
             self.notes.warning(span, notes::conflicting_resets(Doing::Aggregation));
         }
         if let Some(mean) = moving {

@@ -226,8 +226,9 @@ pub(super) fn is_reset(h: &Histogram, before: &Histogram) -> bool {
         || shrank(&now.negative, &then.negative)
 }
 
+/// Whether any bucket has become smaller, or is gone although there was something in it.
 fn shrank(now: &Cells, then: &Cells) -> bool {
-    then.iter().any(|(i, cell)| now.get(i).copied().unwrap_or_default().total() < cell.total())
+    then.iter().any(|(i, cell)| now.get(i).map_or(cell.total() != 0.0, |now| now.total() < cell.total()))
 }
 
 /// The total; what was never added to keeps the sign of its zero.

@@ -249,7 +249,7 @@ fn classic_fraction(lower: f64, upper: f64, buckets: Vec<Bucket>) -> f64 {
     if lower >= upper {
         return 0.0;
     }
-    let rank = |v: f64| classic_rank(v, &buckets).filter(|rank| !(*rank > count)).unwrap_or(count);
+    let rank = |v: f64| classic_rank(v, &buckets).filter(|rank| *rank <= count || rank.is_nan()).unwrap_or(count);
     (rank(upper) - rank(lower)) / count
 }
 

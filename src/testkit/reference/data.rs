@@ -112,18 +112,22 @@ fn points_of(columns: &Columns) -> Vec<Point> {
     (0..columns.len()).map(point).collect()
 }
 
-/// The samples as they are read where no buckets are looked at: each histogram but the first then says whether it begins
-/// anew, found out on the way by comparing it with the one before it.
-pub(super) fn with_resets_told(points: &[Point]) -> Vec<Point> {
+/// The samples as they are read where no buckets are looked at: schema, count and sum, and each histogram but the first says
+/// whether it begins anew, found out on the way by comparing it with the one before it.
+pub(super) fn without_buckets(points: &[Point]) -> Vec<Point> {
     let mut out = points.to_vec();
-    for i in 1..points.len() {
-        let (Sample::Histogram(before), Sample::Histogram(h)) = (&points[i - 1].sample, &points[i].sample) else {
-            continue;
-        };
-        if h.reset_hint == ResetHint::Unknown && !before.is_stale() && !h.is_stale() {
-            let reset_hint = if is_reset(h, before) { ResetHint::Reset } else { ResetHint::NotReset };
-            out[i].sample = Sample::Histogram(Arc::new(Histogram { reset_hint, ..(**h).clone() }));
+    for i in 0..points.len() {
+        let Sample::Histogram(h) = &points[i].sample else { continue };
+        let mut reset_hint = h.reset_hint;
+        if let Some(Sample::Histogram(before)) = i.checked_sub(1).map(|before| &points[before].sample)
+            && reset_hint == ResetHint::Unknown
+            && !before.is_stale()
+            && !h.is_stale()
+        {
+            reset_hint = if is_reset(h, before) { ResetHint::Reset } else { ResetHint::NotReset };
         }
+        let bare = Histogram { reset_hint, schema: h.schema, count: h.count, sum: h.sum, ..Histogram::default() };
+        out[i].sample = Sample::Histogram(Arc::new(bare));
     }
     out
 }

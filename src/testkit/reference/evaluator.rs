@@ -179,7 +179,7 @@ impl Evaluator<'_> {
         let mut out = Vec::new();
         for (labels, mut points) in data::select(self.data, &vs.matchers) {
             if self.without_buckets.contains(&span) {
-                points = data::with_resets_told(&points);
+                points = data::without_buckets(&points);
             }
             let mut samples = Samples::new();
             for t in grid.iter() {
@@ -224,7 +224,7 @@ impl Evaluator<'_> {
     pub fn stored(&self, vs: &VectorSelector, span: Span) -> Vec<RangeSource> {
         let mut found = data::select(self.data, &vs.matchers);
         if self.without_buckets.contains(&span) {
-            found.iter_mut().for_each(|(_, points)| *points = data::with_resets_told(points));
+            found.iter_mut().for_each(|(_, points)| *points = data::without_buckets(points));
         }
         if !self.options.use_start_timestamps {
             found.iter_mut().flat_map(|(_, points)| points).for_each(|p| p.start = 0);

@@ -116,7 +116,7 @@ impl Evaluator<'_> {
             true => self.histogram_on_line(call, &points[last - 1], &points[last], window.end, is_counter)?,
             false => (*points[last].h).clone(),
         };
-        if !is_counter && !(is_gauge(&left) && is_gauge(&right)) {
+        if !is_counter && [&left, &right].iter().any(|h| !is_gauge(h)) {
             self.notes.warning(call.span, notes::not_a_gauge(call.metric));
         }
         let mut increase = Apart::of(&right);

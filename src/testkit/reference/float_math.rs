@@ -85,8 +85,8 @@ pub(super) fn min(a: f64, b: f64) -> f64 {
 
 /// Whole seconds; what does not fit 64 bits is the least of them, as on the machines Prometheus usually runs on.
 fn seconds(v: f64) -> i64 {
-    let fits = v >= -9_223_372_036_854_775_808.0 && v < 9_223_372_036_854_775_808.0;
-    if fits { v as i64 } else { i64::MIN }
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    if (-BOUND..BOUND).contains(&v) { v as i64 } else { i64::MIN }
 }
 
 fn days(v: f64) -> i64 {

@@ -35,12 +35,12 @@ pub(super) fn equal(a: &Histogram, b: &Histogram) -> bool {
 /// The indexes of the buckets that spans name.
 fn places(spans: &[Span]) -> Vec<i32> {
     let mut next = 0;
-    let mut of_span = |span: &Span| {
+    let of_span = |span: &Span| {
         let first = next + span.offset;
         next = first + span.length as i32;
         first..next
     };
-    spans.iter().flat_map(|span| of_span(span)).collect()
+    spans.iter().flat_map(of_span).collect()
 }
 
 /// The sample as a subquery hands it on.
@@ -72,7 +72,11 @@ fn all_buckets(h: &Histogram) -> Vec<Bucket> {
 /// The buckets, with the one around zero of a one-sided histogram cut at zero.
 fn one_sided(h: &Histogram) -> Vec<Bucket> {
     let mut all = all_buckets(h);
-    for b in all.iter_mut().filter(|b| b.lower <= 0.0 && b.upper >= 0.0) {
+    let across = |b: &Bucket| match h.is_custom() {
+        true => b.lower <= 0.0 && b.upper >= 0.0,
+        false => b.lower < 0.0 && b.upper > 0.0,
+    };
+    for b in all.iter_mut().filter(|b| across(b)) {
         if h.negative.is_empty() && !h.positive.is_empty() {
             b.lower = 0.0;
         } else if h.positive.is_empty() && !h.negative.is_empty() {

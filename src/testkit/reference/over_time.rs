@@ -4,6 +4,7 @@
 //!
 //! *Not here:* rates (`rate`), slopes (`trend`).
 
+use super::aggregate::Summed;
 use super::data::Window;
 use super::evaluator::Evaluator;
 use super::notes;
@@ -35,7 +36,7 @@ impl Evaluator<'_> {
                 }
                 let histograms: Vec<(&str, &Histogram)> =
                     window.histograms.iter().map(|p| (call.metric, &*p.h)).collect();
-                return self.sum_of_histograms(&histograms, call.function == F::AvgOverTime, call.span);
+                return self.sum_of_histograms(&histograms, call.function == F::AvgOverTime, Summed::Window, call.span);
             }
             _ => {}
         }

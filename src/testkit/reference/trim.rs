@@ -45,7 +45,7 @@ pub(super) fn trimmed(h: &Histogram, at: f64, upper: bool) -> Histogram {
         };
     }
     if !lost {
-        return h.clone();
+        return Apart::of(h).whole();
     }
     (out.count, out.sum) = (count, sum);
     Apart::of(&out).whole()
@@ -53,8 +53,10 @@ pub(super) fn trimmed(h: &Histogram, at: f64, upper: bool) -> Histogram {
 
 /// The zero bucket; of a histogram with one side only, the half on that side.
 fn zero_bucket(h: &Histogram) -> Bucket {
-    let lower = if h.negative.is_empty() && !h.positive.is_empty() { 0.0 } else { -h.zero_threshold };
-    let upper = if h.positive.is_empty() && !h.negative.is_empty() { 0.0 } else { h.zero_threshold };
+    let any = |counts: &[f64]| counts.iter().any(|c| *c != 0.0);
+    let (positive, negative) = (any(&h.positive), any(&h.negative));
+    let lower = if positive && !negative { 0.0 } else { -h.zero_threshold };
+    let upper = if negative && !positive { 0.0 } else { h.zero_threshold };
     Bucket { lower, upper, lower_inclusive: true, upper_inclusive: true, count: h.zero_count }
 }
 
@@ -79,13 +81,12 @@ fn cut(b: &Bucket, at: f64, upper: bool, scale: Scale) -> (f64, f64) {
     if b.lower == f64::NEG_INFINITY || b.upper == f64::INFINITY {
         return if upper { cut_endless_above(b, at) } else { cut_endless_below(b, at) };
     }
-    let (from, to) = if upper { (b.lower, at.min(b.upper)) } else { (at.max(b.lower), b.upper) };
-    // An empty kept part, except that of a zero bucket without width.
-    if from > to || (from == to && b.lower != b.upper) {
+    let below = position(b, at, scale);
+    let share = if upper { below } else { 1.0 - below };
+    if share == 0.0 {
         return (0.0, 0.0);
     }
-    let share =
-        if from == b.lower && to == b.upper { 1.0 } else { (position(b, to, scale) - position(b, from, scale)).abs() };
+    let (from, to) = if upper { (b.lower, at.min(b.upper)) } else { (at.max(b.lower), b.upper) };
     let middle = match scale {
         Scale::Linear => (from + to) / 2.0,
         Scale::Positive => (from * to).sqrt(),
@@ -94,10 +95,10 @@ fn cut(b: &Bucket, at: f64, upper: bool, scale: Scale) -> (f64, f64) {
     (b.count * share, middle)
 }
 
-/// Where in a bucket a value lies, from 0 to 1.
+/// Where in a bucket a value lies, from 0 to 1. A zero bucket without width begins at its value.
 fn position(b: &Bucket, v: f64, scale: Scale) -> f64 {
-    if v == b.lower || v == b.upper {
-        return f64::from(v == b.upper);
+    if v <= b.lower || v >= b.upper {
+        return f64::from(v > b.lower);
     }
     let of = |v: f64| if scale == Scale::Linear { v } else { v.abs().log2() };
     (of(v) - of(b.lower)) / (of(b.upper) - of(b.lower))
