@@ -32,6 +32,8 @@ pub struct Aggregation {
     groups: Vec<Group>,
     /// Bytes that came to be held since they were last asked for.
     grown: usize,
+    /// What it has to say; said after what its input has to say.
+    notes: Annotations,
     buf: String,
 }
 
@@ -59,11 +61,21 @@ enum Cells {
 impl Aggregation {
     /// An empty aggregation; `span` is the place of its input in the text.
     pub fn new(op: AggregateOp, keys: KeyLabels, steps: usize, span: Span) -> Self {
-        Self { op, keys, steps, span, index: KeyIndex::default(), groups: Vec::new(), grown: 0, buf: String::new() }
+        Self {
+            op,
+            keys,
+            steps,
+            span,
+            index: KeyIndex::default(),
+            groups: Vec::new(),
+            grown: 0,
+            notes: Annotations::default(),
+            buf: String::new(),
+        }
     }
 
     /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
-    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool, notes: &mut Annotations) {
+    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool) {
         self.keys.write(&mut self.buf, &series.labels, nameless);
         let (n, new) = self.index.number(&self.buf);
         if new {
@@ -77,7 +89,7 @@ impl Aggregation {
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
-            self.grown += group.push_histograms(self.op, &series.column, (self.span, metric), notes);
+            self.grown += group.push_histograms(self.op, &series.column, (self.span, metric), &mut self.notes);
         }
     }
 
@@ -90,15 +102,14 @@ impl Aggregation {
     pub fn finish(mut self, notes: &mut Annotations) -> Vec<Series> {
         self.groups.sort_by_key(|g| g.first);
         let (op, span) = (self.op, self.span);
+        notes.merge(self.notes);
         let mut out = Vec::with_capacity(self.groups.len());
         for mut group in self.groups {
             let mut column = Column { values: group.cells.finish(op == AggregateOp::Stddev), histograms: Vec::new() };
             for (step, cell) in group.histograms.into_iter().enumerate() {
                 let Some(cell) = cell else { continue };
-                if !is_absent(column.values[step]) {
-                    notes.warning(span, "encountered a mix of histograms and floats for aggregation");
-                    column.values[step] = ABSENT;
-                } else if let Some(h) = cell.finish(span, notes) {
+                let floats = !is_absent(std::mem::replace(&mut column.values[step], ABSENT));
+                if let Some(h) = cell.finish(floats, span, notes) {
                     column.histograms.push((step as u32, Arc::new(h)));
                 }
             }
@@ -146,8 +157,10 @@ impl Group {
             (_, AggregateOp::Sum | AggregateOp::Avg) => {
                 self.histograms.resize_with(column.values.len(), || None);
                 for (step, h) in &column.histograms {
+                    let floats = self.cells.has(*step as usize);
                     match &mut self.histograms[*step as usize] {
-                        Some(cell) => cell.push(h, (span, metric), notes),
+                        Some(cell) => cell.push(h, floats, (span, metric), notes),
+                        slot if floats => *slot = Some(Box::new(HistogramCell::behind_floats())),
                         slot => {
                             *slot = Some(Box::new(HistogramCell::new(op == AggregateOp::Avg, h)));
                             // Indexes and compensated counts take two and a half times the room of counts.
@@ -169,6 +182,17 @@ impl Cells {
             Self::Avg(_) => size_of::<Option<Mean>>(),
             Self::Min(_) | Self::Max(_) | Self::Count(_) | Self::Group(_) => 8,
             Self::Variance { .. } => 24,
+        }
+    }
+
+    /// Whether there was a float on a step.
+    fn has(&self, step: usize) -> bool {
+        match self {
+            Self::Avg(means) => means[step].is_some(),
+            Self::Sum { sum: v, .. } | Self::Min(v) | Self::Max(v) | Self::Count(v) | Self::Group(v) => {
+                !is_absent(v[step])
+            }
+            Self::Variance { m2, .. } => !is_absent(m2[step]),
         }
     }
 

@@ -334,7 +334,7 @@ impl<'a> Evaluation<'a> {
             // Which series become equal is known only when all of them are there.
             let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
             for (rank, series) in (0u32..).zip(&all) {
-                aggregation.push(series, rank, false, &mut self.notes);
+                aggregation.push(series, rank, false);
                 held += self.hold_grown(aggregation)?;
             }
             return Ok(held);
@@ -345,7 +345,7 @@ impl<'a> Evaluation<'a> {
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, pipeline.rank(), nameless, &mut self.notes);
+            aggregation.push(&series, pipeline.rank(), nameless);
             held += self.hold_grown(aggregation)?;
         }
         Ok(held)

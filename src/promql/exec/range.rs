@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::column::Column;
 use super::error::Error;
+use super::histogram_notes::start_overlap;
 use super::range_histogram::{HistogramFunction, Inside};
 use super::reader::RangeSamples;
-use crate::model::labels::Quoted;
 use crate::model::{Histogram, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::over_time::{Avg, Edge, Extreme, MedianDeviation, Quantile, Sum, Variance};
@@ -155,14 +155,8 @@ impl RangeFunction {
             self.eval_mixed(labels, samples, out, notes);
         }
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
-        let overlaps = || {
-            let (floats, histograms) = (&samples.ts, &samples.histogram_ts);
-            starts_overlap(floats, &samples.starts, histograms, &self.windows)
-                || starts_overlap(histograms, &samples.histogram_starts, floats, &self.windows)
-        };
-        if counter && overlaps() {
-            let text = "sample has start time that overlaps with previous sample timestamp for metric";
-            notes.warning(self.span, format!("{text} {}", Quoted(labels.metric())));
+        if counter && starts_overlap(&samples.ts, &samples.starts, &samples.histogram_ts, &self.windows) {
+            notes.warning(self.span, start_overlap(labels.metric()));
         }
         for (step, q) in &self.bad_quantiles {
             if out.has(*step) {

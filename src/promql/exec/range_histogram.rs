@@ -192,6 +192,7 @@ pub fn note(found: Findings, metric: &str, span: Span, notes: &mut Annotations) 
         (F::MixedSchemas, wording::mixed_schemas(metric)),
         (F::MixedFloats, format!("encountered a mix of histograms and floats for metric name {}", Quoted(metric))),
         (F::ConflictingResets, wording::conflicting_resets("aggregation")),
+        (F::StartOverlap, wording::start_overlap(metric)),
     ];
     let ignored = "ignored histograms in a range containing both floats and histograms for metric name";
     let infos = [

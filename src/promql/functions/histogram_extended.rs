@@ -23,7 +23,7 @@ pub fn interpolate(
     found: &mut Findings,
 ) -> Result<Histogram, Mixed> {
     if left.1.is_custom() != right.1.is_custom() {
-        return Err(Mixed);
+        return Err(Mixed::Inside);
     }
     let fraction = (t - left.0) as f64 / (right.0 - left.0) as f64;
     if reset {
@@ -78,7 +78,7 @@ impl Extended {
                 }
                 Some(Histogram { reset_hint: ResetHint::Gauge, ..difference.finish() })
             }
-            Err(Mixed) => {
+            Err(_) => {
                 // Nothing else is worth saying then.
                 found.add(Finding::MixedSchemas);
                 None

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::rate::is_start_reset;
+use super::rate::{is_start_overlap, is_start_reset};
 use super::window::{Points, Window};
 use crate::model::{Histogram, ResetHint};
 use crate::promql::histogram::accumulator::Added;
@@ -31,6 +31,11 @@ impl HistogramPoints<'_> {
         let (ts, starts) = (self.ts, self.starts);
         let by_start = !starts.is_empty() && is_start_reset(starts[i - 1], ts[i - 1], starts[i], ts[i]);
         by_start || detect_reset(&self.hs[i], &self.hs[i - 1])
+    }
+
+    /// Whether a sample claims to have begun before the previous one was taken.
+    fn is_overlap(&self, i: usize) -> bool {
+        !self.starts.is_empty() && is_start_overlap(self.starts[i - 1], self.ts[i - 1], self.starts[i])
     }
 }
 
@@ -55,6 +60,8 @@ pub enum Finding {
     ReconciledAggregation,
     /// Some are known to follow a reset and others known not to.
     ConflictingResets,
+    /// Samples contradict each other about when the counter began.
+    StartOverlap,
 }
 
 /// A set of [`Finding`]s.
@@ -114,6 +121,8 @@ impl HintsSeen {
 #[derive(Debug, Default)]
 pub struct Counter {
     resets: Vec<u32>,
+    /// Samples that claim to have begun before the previous one was taken.
+    overlaps: Vec<u32>,
     /// Some histogram is a gauge or has another schema than the first.
     varied: bool,
 }
@@ -122,16 +131,23 @@ impl Counter {
     /// Looks through a series.
     pub fn scan(&mut self, points: HistogramPoints<'_>) {
         self.resets.clear();
+        self.overlaps.clear();
         self.resets.extend((1..points.hs.len()).filter(|i| points.is_reset(*i)).map(|i| i as u32));
+        self.overlaps.extend((1..points.hs.len()).filter(|i| points.is_overlap(*i)).map(|i| i as u32));
         let schema = points.hs.first().map(|h| h.schema);
         self.varied = points.hs.iter().any(|h| h.reset_hint == ResetHint::Gauge || Some(h.schema) != schema);
     }
 
     /// Samples after `lo` and before `hi` that begin anew.
     pub(super) fn within(&self, lo: usize, hi: usize) -> impl Iterator<Item = usize> {
-        let from = self.resets.partition_point(|i| *i as usize <= lo);
-        self.resets[from..].iter().map(|i| *i as usize).take_while(move |i| *i < hi)
+        within(&self.resets, lo, hi)
     }
+}
+
+/// Those of ascending places that are after `lo` and before `hi`.
+fn within(at: &[u32], lo: usize, hi: usize) -> impl Iterator<Item = usize> {
+    let from = at.partition_point(|i| *i as usize <= lo);
+    at[from..].iter().map(|i| *i as usize).take_while(move |i| *i < hi)
 }
 
 /// `rate`, `increase` and `delta`.
@@ -165,15 +181,18 @@ impl Rate {
             1 => Ok(Accumulator::of(first)),
             _ => self.difference(counter, points, lo, hi, &mut own).and_then(|mut difference| {
                 if from_start {
-                    add(&mut difference, first, 1.0, &mut own)?;
+                    add(&mut difference, first, 1.0, &mut own).map_err(|_| Mixed::AtEdges)?;
                 }
                 Ok(difference)
             }),
         };
         let mut difference = match outcome {
             Ok(difference) => difference,
-            Err(Mixed) => {
-                // Nothing else is worth saying then.
+            Err(mixed) => {
+                // Of buckets that do not even fit at the edges the rest is said too.
+                if mixed == Mixed::AtEdges {
+                    found.merge(own);
+                }
                 found.add(Finding::MixedSchemas);
                 return None;
             }
@@ -183,7 +202,8 @@ impl Rate {
         let start = from_start.then_some(start);
         let factor = self.factor(span, start, window, (first.count, difference.count()));
         difference.map(|v| v * factor);
-        Some(Histogram { reset_hint: ResetHint::Gauge, ..difference.finish() })
+        let reset_hint = if n == 1 { first.reset_hint } else { ResetHint::Gauge };
+        Some(Histogram { reset_hint, ..difference.finish() })
     }
 
     /// Last minus first sample, with what was lost at resets.
@@ -197,11 +217,7 @@ impl Rate {
     ) -> Result<Accumulator<f64>, Mixed> {
         let (first, last) = (&points.hs[lo], &points.hs[hi - 1]);
         let gauges = [first, last].map(|h| h.reset_hint == ResetHint::Gauge);
-        if self.counter {
-            found.add_if(gauges.contains(&true), Finding::NotCounter);
-        } else {
-            found.add_if(gauges.contains(&false), Finding::NotGauge);
-        }
+        found.add_if(self.counter && gauges.contains(&true), Finding::NotCounter);
         // Where the second sample begins anew, it does not matter how the first looks: it counts for nothing.
         let second = &points.hs[lo + 1];
         let anew = self.counter && counter.within(lo, lo + 2).next().is_some();
@@ -210,13 +226,15 @@ impl Rate {
         let base = if anew { &nothing } else { &**first };
         let mut out = Accumulator::of(last);
         if last.is_custom() != base.is_custom() {
-            return Err(Mixed);
+            return Err(Mixed::AtEdges);
         }
+        // Before zero buckets meet, so that these meet at the resolution of the outcome.
+        out.reduce_to(base.schema);
         if self.counter && counter.varied {
             for h in &points.hs[lo + 1..hi - 1] {
                 found.add_if(h.reset_hint == ResetHint::Gauge, Finding::NotCounter);
                 if h.is_custom() != base.is_custom() {
-                    return Err(Mixed);
+                    return Err(Mixed::Inside);
                 }
                 out.reduce_to(h.schema);
             }
@@ -226,6 +244,9 @@ impl Rate {
             for i in counter.within(lo + 1, hi) {
                 add(&mut out, &points.hs[i - 1], 1.0, found)?;
             }
+            found.add_if(within(&counter.overlaps, lo, hi).next().is_some(), Finding::StartOverlap);
+        } else {
+            found.add_if(gauges.contains(&false), Finding::NotGauge);
         }
         Ok(out)
     }
@@ -258,8 +279,14 @@ impl Rate {
     }
 }
 
-/// Exponential and custom buckets met.
-pub struct Mixed;
+/// Where exponential and custom buckets met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixed {
+    /// In the samples that count for most: the rest is said too.
+    AtEdges,
+    /// Elsewhere: nothing else is worth saying.
+    Inside,
+}
 
 /// Where the samples of a window lie, milliseconds.
 #[derive(Clone, Copy)]
@@ -271,7 +298,7 @@ struct Span {
 
 /// Adds or subtracts; resets are dealt with elsewhere, so conflicting hints do not matter.
 pub(super) fn add(to: &mut Accumulator<f64>, h: &Histogram, sign: f64, found: &mut Findings) -> Result<(), Mixed> {
-    let Added { bounds_reconciled, .. } = to.add(h, sign).map_err(|_| Mixed)?;
+    let Added { bounds_reconciled, .. } = to.add(h, sign).map_err(|_| Mixed::Inside)?;
     let finding = if sign < 0.0 { Finding::ReconciledSubtraction } else { Finding::ReconciledAddition };
     found.add_if(bounds_reconciled, finding);
     Ok(())

@@ -20,7 +20,7 @@ pub fn is_start_reset(previous_start: i64, previous_t: i64, start: i64, t: i64) 
 }
 
 /// Whether a sample claims to have begun before the previous one was taken, without being its continuation.
-fn is_start_overlap(previous_start: i64, previous_t: i64, start: i64) -> bool {
+pub fn is_start_overlap(previous_start: i64, previous_t: i64, start: i64) -> bool {
     start != 0 && start < previous_t && start != previous_start
 }
 

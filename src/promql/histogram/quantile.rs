@@ -96,14 +96,14 @@ pub fn quantile(q: f64, h: &Histogram) -> (f64, Option<NanObservations>) {
     // The shorter way; NaN observations count as the highest ones, so with them only the way up gives the rank.
     let upwards = h.sum.is_nan() || q < 0.5;
     let mut rank = if upwards { q * h.count } else { (1.0 - q) * h.count };
-    let mut rest = 0.0;
+    let mut total = h.count;
     let (found, mut count) = if upwards {
         let mut walk = ascending(h);
-        let found = locate(&mut walk, rank);
+        let (found, count) = locate(&mut walk, rank);
         if h.sum.is_nan() {
-            rest = walk.map(|(_, c)| c).sum();
+            total = walk.fold(count.min(h.count), |total, (_, c)| total + c);
         }
-        found
+        (found, count)
     } else {
         locate(&mut descending(h), rank)
     };
@@ -127,8 +127,7 @@ pub fn quantile(q: f64, h: &Histogram) -> (f64, Option<NanObservations>) {
     }
     rank = if upwards { rank - (count - b.count) } else { count - rank };
     // −Inf and +Inf observed make the sum NaN too, but they are in buckets.
-    let skewed = h.sum.is_nan() && count + rest < h.count;
-    (interpolate(h, &b, rank / b.count), skewed.then_some(NanObservations::Skew))
+    (interpolate(h, &b, rank / b.count), (total < h.count).then_some(NanObservations::Skew))
 }
 
 /// The value below which a share of a bucket's observations lie.
@@ -195,7 +194,7 @@ pub fn fraction(lower: f64, upper: f64, h: &Histogram) -> (f64, bool) {
     }
     let mut nan_observations = false;
     if h.sum.is_nan() {
-        count += walk.map(|(_, c)| c).sum::<f64>();
+        count = walk.fold(count, |total, (_, c)| total + c);
         nan_observations = count < h.count;
     } else {
         count = h.count;
