@@ -430,13 +430,13 @@ mod tests {
 
     #[test]
     fn a_rate_since_the_start_rounds_as_the_rate_between_samples_does() {
-        let points = Points { ts: &[20_000, 30_000], vs: &[0.1, 0.3], starts: &[10_000, 10_000] };
+        let points = Points { ts: &[20_000, 30_000], vs: &[0.2, 0.9], starts: &[10_000, 10_000] };
         let windows =
             Windows { grid: StepGrid::instant(30_000), offset: 0, range: 30_000, at: None, before: 0, after: 0 };
         let mut out = [0.0];
         run(&mut Extrapolated::increase(), points, &windows, &mut out);
-        assert_eq!(out[0], 0.3 - 0.1 + 0.1);
-        assert_ne!(out[0], 0.3);
+        assert_eq!(out[0], 0.9 - 0.2 + 0.2);
+        assert_ne!(out[0], 0.9);
     }
 
     #[test]
