@@ -1,5 +1,5 @@
 # verify writes nothing in the tree; fix may. Everything else is cargo.
-.PHONY: help verify fmt clippy test doc deny fix tools bench peers fuzz
+.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: ## criterion benches
 
 peers: ## processor and memory beside VictoriaMetrics and Prometheus on one load
 	./scripts/peers.sh
+
+query-peers: ## processor and memory of queries beside VictoriaMetrics and Prometheus over the same data
+	./scripts/peers.sh query_peers
 
 fuzz: ## every fuzz target for SECONDS (default 60)
 	./scripts/fuzz.sh $(or $(SECONDS),60)

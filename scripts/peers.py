@@ -91,10 +91,14 @@ def load(url):
     return json.loads(out.stdout)
 
 
-def measure(name):
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def measure(name):
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="peers-", dir=ROOT / "target") as directory:
         pathlib.Path(directory, "empty.yml").write_text("global: {}\n")
         command, durable = servers(port, directory)[name]
@@ -149,4 +153,5 @@ def main():
         print("| " + " | ".join(cells) + " |")
 
 
-main()
+if __name__ == "__main__":
+    main()
