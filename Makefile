@@ -2,7 +2,7 @@
 .PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 verify: fmt clippy test doc deny ## what must hold before a change lands
 
