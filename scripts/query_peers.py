@@ -93,6 +93,8 @@ def measure(name, start, end):
             peers.wait_ready(url, child, log)
             load = [peers.METROLITH, "load", "--url", url, "--series", str(SERIES), "--scrapes", str(SCRAPES)]
             load += ["--interval", f"{INTERVAL}s", "--start-time", str(start * 1000), "--max-speed", "--json"]
+            # Prometheus refuses what lies behind a head it has cut meanwhile: one scrape after the other.
+            load += ["--concurrency", "1"]
             subprocess.run(load, stdout=subprocess.PIPE, check=True)
             time.sleep(SETTLE)
             return measure_queries(child.pid, url, start, end)
