@@ -12,7 +12,7 @@ use super::range_call::{absent, absent_labels};
 use super::value::{self, Element, Sample, Samples, Series, Value};
 use super::{float_math, native, notes};
 use crate::model::{Histogram, Labels, METRIC_NAME, StepGrid};
-use crate::promql::ast::{Ast, Call, Expr, ExprId, VectorSelector};
+use crate::promql::ast::{Call, Expr, ExprId, VectorSelector};
 use crate::promql::exec::error::Error;
 use crate::promql::position::Span;
 use crate::promql::signature::FunctionName;
@@ -190,23 +190,10 @@ impl Evaluator<'_> {
     }
 
     /// Warns of an order that means nothing, since the series of a range query are sorted by labels.
-    pub(super) fn note_sorting(&mut self, sorted: ExprId, span: Span, grid: StepGrid) {
-        // What is pinned to one time is evaluated once, and then the order means something to whoever uses it.
-        if grid.start != grid.end && !is_pinned(self.ast, sorted) {
+    pub(super) fn note_sorting(&mut self, span: Span, grid: StepGrid) {
+        if grid.start != grid.end {
             self.notes.warning(span, notes::SORT_IN_RANGE_QUERY);
         }
-    }
-}
-
-/// Whether an expression has the same value on every step because all it selects is pinned by `@`.
-fn is_pinned(ast: &Ast, id: ExprId) -> bool {
-    use FunctionName as F;
-    let of_step = |name| float_math::is_calendar(name) || matches!(name, F::Time | F::Timestamp | F::PredictLinear);
-    match ast.expr(id) {
-        Expr::Vector(vs) => vs.shift.at.is_some(),
-        Expr::Subquery(sub) => sub.shift.at.is_some(),
-        Expr::Call(call) if of_step(call.function.id) => false,
-        _ => ast.children(id).into_iter().all(|child| is_pinned(ast, child)),
     }
 }
 

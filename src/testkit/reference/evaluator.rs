@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::data::{self, Point, Window};
 use super::elements::float_operator;
+use super::float_math;
 use super::value::{self, Element, Sample, Samples, Series, Value};
 use crate::model::{Labels, StepGrid};
 use crate::promql::annotations::Annotations;
@@ -64,13 +65,33 @@ pub(super) struct RangeSource {
     pub points: Vec<Point>,
 }
 
+/// Whether an expression has the same value on every step because all it selects is pinned by `@`.
+fn is_pinned(ast: &Ast, id: ExprId) -> bool {
+    use FunctionName as F;
+    let of_step = |name| float_math::is_calendar(name) || matches!(name, F::Time | F::Timestamp | F::PredictLinear);
+    match ast.expr(id) {
+        Expr::Vector(vs) => vs.shift.at.is_some(),
+        Expr::Subquery(sub) => sub.shift.at.is_some(),
+        Expr::Call(call) if of_step(call.function.id) => false,
+        _ => ast.children(id).into_iter().all(|child| is_pinned(ast, child)),
+    }
+}
+
 fn looks_at_buckets(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower | BinaryOp::Eq | BinaryOp::Ne)
 }
 
 impl Evaluator<'_> {
-    /// The value of an expression on each step of `grid`.
+    /// The value of an expression on each step of `grid`. What `@` pins to one time is evaluated once and repeated.
     pub fn eval(&mut self, id: ExprId, grid: StepGrid) -> Result<Value, Error> {
+        if grid.start < grid.end && is_pinned(self.ast, id) {
+            let once = self.eval_steps(id, StepGrid { end: grid.start, ..grid })?;
+            return Ok(value::repeated(once, grid));
+        }
+        self.eval_steps(id, grid)
+    }
+
+    fn eval_steps(&mut self, id: ExprId, grid: StepGrid) -> Result<Value, Error> {
         let ast = self.ast;
         match ast.expr(id) {
             Expr::Number { value, .. } => Ok(Value::Scalar(grid.iter().map(|t| (t, *value)).collect())),

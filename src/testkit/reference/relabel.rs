@@ -61,7 +61,7 @@ impl Evaluator<'_> {
             names.push(self.label_text(*id, "invalid label name in sort_by_label()", false)?);
         }
         let mut series = self.vector(call.args[0], grid)?;
-        self.note_sorting(call.args[0], span, grid);
+        self.note_sorting(span, grid);
         let descending = matches!(call.function.id, FunctionName::SortDesc | FunctionName::SortByLabelDesc);
         if matches!(call.function.id, FunctionName::SortByLabel | FunctionName::SortByLabelDesc) {
             series.sort_by(|a, b| {

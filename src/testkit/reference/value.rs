@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Labels, METRIC_NAME};
+use crate::model::{Labels, METRIC_NAME, StepGrid};
 use crate::promql::exec::error::Error;
 
 pub(super) use crate::promql::exec::column::Sample;
@@ -78,6 +78,25 @@ pub(super) fn collect(steps: Vec<(i64, Vec<Element>)>, equal_labels_fail: bool) 
         out.sort_by_key(|(from, _)| *from);
     }
     Ok(out.into_iter().map(|(_, series)| series).collect())
+}
+
+/// The value of one step on all steps.
+pub(super) fn repeated(once: Value, grid: StepGrid) -> Value {
+    match once {
+        Value::Scalar(steps) => match steps.into_values().next() {
+            Some(v) => Value::Scalar(grid.iter().map(|t| (t, v)).collect()),
+            None => Value::Scalar(BTreeMap::new()),
+        },
+        Value::Vector(mut series) => {
+            for s in &mut series {
+                if let Some(sample) = s.samples.values().next().cloned() {
+                    s.samples = grid.iter().map(|t| (t, sample.clone())).collect();
+                }
+            }
+            Value::Vector(series)
+        }
+        other => other,
+    }
 }
 
 /// Makes one series of those with equal labels; an error where two of them have a sample at the same time.
