@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::Result;
 use super::fetch::Sparse;
 use super::reader::RowsFile;
-use super::select::{Part, Plan, Timelines};
+use super::select::{Part, Plan, Timelines, inside};
 use crate::model::{Columns, Labels, TimeRange};
 
 /// Series of a batch, at least, if pages are smaller; a decoder takes longer to set up than to decode a small page.
@@ -49,6 +49,8 @@ pub(crate) struct Packed {
     wanted: usize,
     /// Positions at which batches begin; ascending, the first is 0.
     batches: Vec<usize>,
+    /// Bytes of the largest batch once it is decoded.
+    largest_batch: usize,
     open: Mutex<HashMap<usize, Batch>>,
 }
 
@@ -62,7 +64,26 @@ struct Batch {
 impl Packed {
     pub(crate) fn new(files: Vec<PackedFile>, wanted: usize, range: TimeRange) -> Self {
         let batches = batches(&files);
-        Self { files, range, wanted, batches, open: Mutex::default() }
+        let mut packed = Self { files, range, wanted, batches, largest_batch: 0, open: Mutex::default() };
+        packed.largest_batch = packed.batch_bytes().into_iter().max().unwrap_or(0);
+        packed
+    }
+
+    /// Which batch a series belongs to.
+    fn batch_of(&self, at: usize) -> usize {
+        self.batches.partition_point(|start| *start <= at) - 1
+    }
+
+    /// Bytes of timestamps and values of each batch (histograms count as their timestamps).
+    fn batch_bytes(&self) -> Vec<usize> {
+        let mut bytes = vec![0; self.batches.len()];
+        for file in &self.files {
+            for hit in file.plans.iter().flat_map(Plan::hits) {
+                let samples = file.timelines.get(&hit.timeline).map_or(0, |line| inside(line, self.range).len());
+                bytes[self.batch_of(hit.at)] += size_of::<(i64, f64)>() * samples;
+            }
+        }
+        bytes
     }
 
     /// Bounds of the timestamps of each series that may have samples, by position.
@@ -77,8 +98,8 @@ impl Packed {
     }
 
     fn take(&self, at: usize) -> Result<Columns> {
-        let number = self.batches.partition_point(|start| *start <= at).saturating_sub(1);
-        let first = self.batches.get(number).copied().unwrap_or(0);
+        let number = self.batch_of(at);
+        let first = self.batches[number];
         let mut open = self.open.lock();
         let batch = match open.entry(number) {
             hashbrown::hash_map::Entry::Occupied(found) => found.into_mut(),
@@ -90,9 +111,12 @@ impl Packed {
             }
         };
         let samples = std::mem::take(&mut batch.columns[at - first]);
-        batch.left -= usize::from(!samples.is_empty());
-        if batch.left == 0 {
-            open.remove(&number);
+        // A batch without any samples stays: it is small, and is not decoded for each of its series.
+        if !samples.is_empty() {
+            batch.left -= 1;
+            if batch.left == 0 {
+                open.remove(&number);
+            }
         }
         Ok(samples)
     }
@@ -113,9 +137,10 @@ impl Packed {
         Ok(found)
     }
 
-    /// Heap bytes held, without what is decoded.
+    /// Heap bytes held, with one batch decoded.
     fn heap_bytes(&self) -> usize {
-        self.files.iter().map(PackedFile::heap_bytes).sum::<usize>() + 8 * self.batches.capacity()
+        let files: usize = self.files.iter().map(PackedFile::heap_bytes).sum();
+        files + 8 * self.batches.capacity() + self.largest_batch
     }
 }
 
@@ -172,7 +197,7 @@ impl PackedSeries {
         self.packed.open.lock().len()
     }
 
-    /// Heap bytes that all series of the answer hold together.
+    /// Heap bytes that all series of the answer hold together while they are taken in block order.
     pub fn shared_bytes(&self) -> usize {
         self.packed.heap_bytes()
     }

@@ -283,7 +283,8 @@ fn clip(
     Ok((from, inside(line, range)))
 }
 
-fn inside(line: &[i64], range: TimeRange) -> Range<usize> {
+/// Which timestamps lie in `range`.
+pub(super) fn inside(line: &[i64], range: TimeRange) -> Range<usize> {
     let start = line.partition_point(|t| *t < range.start);
     start..line.partition_point(|t| *t <= range.end).max(start)
 }

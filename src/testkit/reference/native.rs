@@ -1,18 +1,16 @@
-//! Native histograms as numbers: quantiles, fractions, variance, text.
+//! Native histograms as numbers: quantiles, fractions and variance.
 //!
 //! *Invariants:* inside of an exponential bucket observations are spread evenly over the logarithm, inside of a zero or
 //! custom bucket over the value itself. Observations of NaN are in the count, in no bucket, and make the sum NaN.
 //!
 //! *Not here:* sums (`apart`), classic histograms (`classic`).
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use super::notes;
 use super::running::Sum;
 use super::value::Sample;
 use crate::model::buckets::{Bucket, buckets};
-use crate::model::number::format_g;
 use crate::model::{Histogram, ResetHint, Span};
 
 /// Whether two histograms are the same to the last bit, reset hints aside. Empty buckets count: results of operations
@@ -205,17 +203,4 @@ pub(super) fn variance(h: &Histogram) -> f64 {
         sum = sum.add(b.count * delta * delta);
     }
     sum.total() / h.count
-}
-
-/// The text `count_values` makes a label value of.
-pub(super) fn text(h: &Histogram) -> String {
-    let mut out = format!("{{count:{}, sum:{}", format_g(h.count), format_g(h.sum));
-    for b in buckets(h).iter().filter(|b| b.count != 0.0) {
-        let open = if b.lower_inclusive { '[' } else { '(' };
-        let close = if b.upper_inclusive { ']' } else { ')' };
-        let (lower, upper, count) = (format_g(b.lower), format_g(b.upper), format_g(b.count));
-        let _ = write!(out, ", {open}{lower},{upper}{close}:{count}");
-    }
-    out.push('}');
-    out
 }

@@ -12,11 +12,12 @@ use xxhash_rust::xxh64::xxh64;
 use super::aggregate::{group_labels, groups};
 use super::evaluator::Evaluator;
 use super::value::{self, Element, Sample, Samples, Series};
-use super::{native, notes, running};
+use super::{notes, running};
 use crate::model::number::{format_f, format_g};
 use crate::model::{Labels, StepGrid};
 use crate::promql::ast::{Aggregate, AggregateOp, ExprId};
 use crate::promql::exec::error::Error;
+use crate::promql::histogram;
 use crate::promql::position::Span;
 
 impl Evaluator<'_> {
@@ -169,7 +170,7 @@ impl Evaluator<'_> {
             for element in value::at(&input, t) {
                 let text = match &element.sample {
                     Sample::Float(v) => format_f(*v),
-                    Sample::Histogram(h) => native::text(h),
+                    Sample::Histogram(h) => histogram::text(h),
                 };
                 let labels = group_labels(&by_value, &element.labels.to_builder().set(&label, &text).build());
                 match counts.iter_mut().find(|(known, ..)| *known == labels) {
