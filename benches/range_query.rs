@@ -45,6 +45,10 @@ impl SampleCursor for HeadCursor {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
         self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
+    }
 }
 
 impl Source for HeadSource {
@@ -71,6 +75,10 @@ impl SampleCursor for Whole {
         let some = samples.is_some();
         *out = samples.unwrap_or_default();
         Ok(some)
+    }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
     }
 }
 

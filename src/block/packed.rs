@@ -1,7 +1,8 @@
 //! Samples of an answer as they were fetched, decoded a page or two at a time when they are taken.
 //!
 //! *Invariants:* a batch of neighbouring series is decoded when the first of them is taken and dropped with the last, so
-//! that taking series in block order holds one batch. Batches begin where pages begin as far as that is possible.
+//! that taking series in block order holds one batch, and taking all of them once more, afterwards, too. Batches begin
+//! where pages begin as far as that is possible.
 //!
 //! *Not here:* fetching (`select`), Parquet (`fetch`).
 
@@ -56,8 +57,9 @@ pub(crate) struct Packed {
 
 /// A decoded batch.
 struct Batch {
-    columns: Vec<Columns>,
-    /// How many of them were not taken yet.
+    /// `None` once they are taken.
+    columns: Vec<Option<Columns>>,
+    /// How many of them, of those with samples, were not taken yet.
     left: usize,
 }
 
@@ -107,16 +109,21 @@ impl Packed {
                 let end = self.batches.get(number + 1).copied().unwrap_or(self.wanted);
                 let columns = self.decode(first..end)?;
                 let left = columns.iter().filter(|c| !c.is_empty()).count();
-                place.insert(Batch { columns, left })
+                place.insert(Batch { columns: columns.into_iter().map(Some).collect(), left })
             }
         };
-        let samples = std::mem::take(&mut batch.columns[at - first]);
         // A batch without any samples stays: it is small, and is not decoded for each of its series.
-        if !samples.is_empty() {
-            batch.left -= 1;
-            if batch.left == 0 {
-                open.remove(&number);
-            }
+        if batch.columns[at - first].as_ref().is_some_and(Columns::is_empty) {
+            return Ok(Columns::default());
+        }
+        let Some(samples) = batch.columns[at - first].take() else {
+            // Two readers within one batch: who comes second decodes for itself.
+            drop(open);
+            return Ok(self.decode(at..at + 1)?.pop().unwrap_or_default());
+        };
+        batch.left -= 1;
+        if batch.left == 0 {
+            open.remove(&number);
         }
         Ok(samples)
     }
@@ -161,7 +168,8 @@ fn batches(files: &[PackedFile]) -> Vec<usize> {
     starts
 }
 
-/// A series whose samples are still packed.
+/// A series whose samples are still packed; its clones yield the same samples.
+#[derive(Clone)]
 pub struct PackedSeries {
     /// Its labels.
     pub labels: Labels,

@@ -23,6 +23,9 @@ pub struct SelectRequest {
 pub trait SampleCursor: Send {
     /// Clears `out` and fills it with the next samples (a chunk's worth); `false` when there are none left.
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error>;
+
+    /// The same samples for a second reader. Asked only of a cursor that was not read yet; what is packed is shared.
+    fn fork(&self) -> Box<dyn SampleCursor>;
 }
 
 /// One selected series.
@@ -34,6 +37,13 @@ pub struct SelectedSeries {
     pub place: u32,
     /// Its samples.
     pub cursor: Box<dyn SampleCursor>,
+}
+
+impl SelectedSeries {
+    /// The same series for a second reader, as long as it was not read.
+    pub fn fork(&self) -> Self {
+        Self { labels: self.labels.clone(), place: self.place, cursor: self.cursor.fork() }
+    }
 }
 
 /// What a selector found.

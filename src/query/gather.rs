@@ -80,6 +80,10 @@ impl SampleCursor for FromHead {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
         self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
+    }
 }
 
 /// Samples of a block, decoded all at once when they are asked for.
@@ -97,5 +101,9 @@ impl SampleCursor for FromBlock {
                 Ok(false)
             }
         }
+    }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
     }
 }

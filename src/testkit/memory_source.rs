@@ -126,6 +126,7 @@ fn hint_for(columns: &Columns, t: i64, h: &Histogram) -> ResetHint {
 }
 
 /// Hands out the samples inside a range in one piece.
+#[derive(Clone)]
 struct MemoryCursor {
     samples: Arc<Columns>,
     range: TimeRange,
@@ -149,6 +150,10 @@ impl SampleCursor for MemoryCursor {
         let histograms = self.samples.histograms.iter().filter(|(i, _)| inside(i));
         out.histograms.extend(histograms.map(|(i, h)| (i - from as u32, Arc::clone(h))));
         Ok(!out.is_empty())
+    }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(self.clone())
     }
 }
 

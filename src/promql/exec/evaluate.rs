@@ -1,9 +1,9 @@
 //! One evaluation: the nodes of a plan, in order.
 //!
-//! *Invariants:* a node's value is taken by the one node that uses it and freed with it. Streamed nodes have no value of
+//! *Invariants:* a node's value is taken by the node that uses it last and freed with it. Streamed nodes have no value of
 //! their own: their consumer pulls their series one by one.
 //!
-//! *Not here:* what single operations compute (the modules next to this one).
+//! *Not here:* what single operations compute (the modules next to this one), what is used twice (`exec::shared`).
 
 use super::EngineOptions;
 use super::aggregate::{Aggregation, key_labels};
@@ -19,6 +19,7 @@ use super::reader::{RangeSamples, read_all};
 use super::result::RangeSeries;
 use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
+use super::shared::{Fetched, Said, Values};
 use super::stage::Stage;
 use super::stream::{Leaf, NameRemoval, Pipeline, Ranked, in_label_order, in_reading_order, per_step};
 use crate::model::{Columns, Labels};
@@ -35,11 +36,12 @@ use crate::promql::source::SelectedSeries;
 pub struct Evaluation<'a> {
     plan: &'a Plan,
     options: EngineOptions,
-    slots: Vec<Option<Value>>,
-    sets: Vec<Option<Vec<SelectedSeries>>>,
+    values: Values,
+    fetched: Fetched,
     budget: Budget,
     cancel: &'a CancelToken,
     notes: Annotations,
+    said: Said,
     removal: NameRemoval,
 }
 
@@ -48,27 +50,30 @@ impl<'a> Evaluation<'a> {
     pub fn new(
         plan: &'a Plan,
         options: EngineOptions,
-        sets: Vec<Option<Vec<SelectedSeries>>>,
+        sets: Vec<Vec<SelectedSeries>>,
         budget: Budget,
         cancel: &'a CancelToken,
         notes: Annotations,
     ) -> Self {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
-        let slots = (0..plan.nodes.len()).map(|_| None).collect();
-        Self { plan, options, slots, sets, budget, cancel, notes, removal }
+        let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
+        Self { plan, options, values, fetched, budget, cancel, notes, said: Said::default(), removal }
     }
 
     /// Evaluates all nodes and returns the value of the root.
     pub fn run(&mut self) -> Result<Value, Error> {
-        for i in 0..self.plan.nodes.len() {
-            if self.plan.nodes[i].streamed {
+        for (i, node) in self.plan.nodes.iter().enumerate() {
+            let id = NodeId(i as u32);
+            self.said.begin(self.plan, id, &mut self.notes);
+            if node.streamed {
                 continue;
             }
             self.cancel.check()?;
-            let value = self.eval(NodeId(i as u32))?;
+            let value = self.eval(id)?;
             let (samples, bytes) = size(&value);
             self.budget.hold(samples, bytes)?;
-            self.slots[i] = Some(value);
+            self.values.keep(id, value);
+            self.said.end(id, &mut self.notes);
         }
         self.take(self.plan.root)
     }
@@ -91,6 +96,10 @@ impl<'a> Evaluation<'a> {
             }
             Op::Matrix(range) => self.matrix(id, range),
             Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
+            Op::Same(of) => {
+                self.said.repeat(*of, (plan.span(*of), node.span), &mut self.notes);
+                self.take(*of)
+            }
             Op::ScalarBinary { op, lhs, rhs } => {
                 let (l, r) = (self.scalar(*lhs)?, self.scalar(*rhs)?);
                 if let (ScalarColumn::Same(l), ScalarColumn::Same(r)) = (&l, &r) {
@@ -127,11 +136,13 @@ impl<'a> Evaluation<'a> {
     }
 
     fn take(&mut self, id: NodeId) -> Result<Value, Error> {
-        let value = self.slots[id.0 as usize].take();
-        let value = value.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
-        let (samples, bytes) = size(&value);
-        self.budget.release(samples, bytes);
-        Ok(value)
+        let taken = self.values.take(id);
+        let taken = taken.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
+        if taken.last {
+            let (samples, bytes) = size(&taken.value);
+            self.budget.release(samples, bytes);
+        }
+        Ok(taken.value)
     }
 
     fn vector(&mut self, id: NodeId) -> Result<Vector, Error> {
@@ -153,7 +164,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn stored(&mut self, request: usize) -> std::vec::IntoIter<Ranked> {
-        in_reading_order(self.sets[request].take().unwrap_or_default())
+        in_reading_order(self.fetched.take(request))
     }
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
@@ -173,7 +184,7 @@ impl<'a> Evaluation<'a> {
         let leaf = loop {
             let node = plan.node(at);
             // A value that is there already: only the node asked for itself may be there as a stage.
-            if self.slots[at.0 as usize].is_some() {
+            if self.values.has(at) {
                 break Leaf::Ready(self.vector(at)?.series.into_iter());
             }
             if let Some(input) = node.op.streams() {

@@ -27,6 +27,7 @@ pub mod result;
 pub mod select;
 pub mod select_k;
 pub mod set;
+pub mod shared;
 pub mod stage;
 pub mod stream;
 #[cfg(test)]
@@ -112,7 +113,11 @@ impl Engine {
     pub fn plan(&self, ast: &Ast, times: Times) -> Result<Plan, Error> {
         let mut ast = ast.clone();
         fold_durations(&mut ast, &times.grid()).map_err(Error::Duration)?;
-        let options = PlanOptions { lookback: self.options.lookback, subquery_step: self.options.subquery_step };
+        let options = PlanOptions {
+            lookback: self.options.lookback,
+            subquery_step: self.options.subquery_step,
+            share: !self.options.count_samples,
+        };
         let plan = plan::build(&ast, times.grid(), options);
         // A subquery may ask for more steps than anything could hold; nothing is allocated before this check.
         match plan.nodes.iter().any(|node| node.grid.len() > self.options.limits.max_samples) {
@@ -147,7 +152,7 @@ impl Engine {
         for set in fetched {
             set.warnings.into_iter().for_each(|w| annotations.storage_warning(w));
             series_read += set.series.len() as u64;
-            sets.push(Some(set.series));
+            sets.push(set.series);
         }
         let mut budget = Budget::new(self.options.limits, cancel);
         budget.counts = self.options.count_samples.then(|| Box::new(SampleCounts::new(plan)));
