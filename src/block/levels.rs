@@ -5,14 +5,27 @@
 //!
 //! *Not here:* the values (`delta`, `pages`).
 //!
-//! Spec: parquet-format, Encodings.md, "Run Length Encoding / Bit-Packing Hybrid". The lists are optional and so are their
-//! elements: definition level 0 is a null list, 1 an empty one (never written), 2 a null element, 3 a value.
+//! Spec: parquet-format, Encodings.md, "Run Length Encoding / Bit-Packing Hybrid".
 
 use std::ops::Range;
 
-const NULL_LIST: u8 = 0;
-const NULL_ELEMENT: u8 = 2;
-const VALUE: u8 = 3;
+/// What definition levels mean. The level of an empty list, which is never written, is one less than that of the lowest
+/// kind of element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Bits of a level.
+    width: usize,
+    null_list: Option<u8>,
+    null_element: Option<u8>,
+    value: u8,
+}
+
+impl Shape {
+    /// Optional lists of optional elements.
+    pub(super) const OPTIONAL: Self = Self { width: 2, null_list: Some(0), null_element: Some(2), value: 3 };
+    /// Required lists of required elements.
+    pub(super) const REQUIRED: Self = Self { width: 1, null_list: None, null_element: None, value: 1 };
+}
 
 /// Levels that follow each other, in runs.
 struct Runs<'a> {
@@ -97,6 +110,7 @@ pub(super) enum Row {
 
 /// The rows of a page, one by one.
 pub(super) struct ListRows<'a> {
+    shape: Shape,
     rep: Runs<'a>,
     def: Runs<'a>,
     /// Levels that follow.
@@ -107,10 +121,11 @@ pub(super) struct ListRows<'a> {
 
 impl<'a> ListRows<'a> {
     /// The rows of a page with `levels` levels, which stand at the front of `page`; the rest are its values.
-    pub(super) fn new(page: &'a [u8], levels: usize) -> Result<(Self, &'a [u8]), String> {
+    pub(super) fn new(page: &'a [u8], levels: usize, shape: Shape) -> Result<(Self, &'a [u8]), String> {
         let (rep, page) = sized(page)?;
         let (def, values) = sized(page)?;
-        Ok((Self { rep: Runs::new(rep, 1), def: Runs::new(def, 2), left: levels, nulls: Vec::new() }, values))
+        let (rep, def) = (Runs::new(rep, 1), Runs::new(def, shape.width));
+        Ok((Self { shape, rep, def, left: levels, nulls: Vec::new() }, values))
     }
 
     /// The next row.
@@ -124,7 +139,7 @@ impl<'a> ListRows<'a> {
         }
         let mut run = 1;
         let (mut len, mut values) = (0, 0);
-        if self.def.peek()?.0 == NULL_LIST {
+        if Some(self.def.peek()?.0) == self.shape.null_list {
             self.rep.left -= 1;
             self.def.left -= 1;
             self.left -= 1;
@@ -139,10 +154,12 @@ impl<'a> ListRows<'a> {
             while run > 0 {
                 let (level, n) = self.def.peek()?;
                 let n = n.min(run);
-                match level {
-                    VALUE => values += n,
-                    NULL_ELEMENT => self.push_nulls(len..len + n),
-                    other => return Err(format!("definition level {other} within a list")),
+                if level == self.shape.value {
+                    values += n;
+                } else if Some(level) == self.shape.null_element {
+                    self.push_nulls(len..len + n);
+                } else {
+                    return Err(format!("definition level {level} within a list"));
                 }
                 self.def.left -= n;
                 len += n;
@@ -193,7 +210,7 @@ mod tests {
         let def = [0b11, 0b0011_1011, 2 << 1, 3];
         // The packed group of definition levels is 3 2 3 0 and padding: cut to the levels there are.
         let bytes = page(&rep, &[0b11, 0b0011_1011, 0b1111, def[2], def[3]]);
-        let (mut rows, values) = ListRows::new(&bytes, 6).unwrap();
+        let (mut rows, values) = ListRows::new(&bytes, 6, Shape::OPTIONAL).unwrap();
         assert_eq!(rows.next(), Ok(Row::List { len: 3, values: 2 }));
         assert_eq!(rows.nulls, [1..2]);
         assert_eq!(rows.next(), Ok(Row::Null));
@@ -205,7 +222,7 @@ mod tests {
 
     #[test]
     fn refuses_levels_that_cannot_be() {
-        let first = |rep: &[u8], def: &[u8]| ListRows::new(&page(rep, def), 8).unwrap().0.next();
+        let first = |rep: &[u8], def: &[u8]| ListRows::new(&page(rep, def), 8, Shape::OPTIONAL).unwrap().0.next();
         assert!(first(&[16, 1], &[16, 3]).is_err(), "a page that begins within a row");
         assert!(first(&[2, 0, 14, 1], &[16, 1]).is_err(), "an empty list");
         assert!(first(&[2, 0, 14, 1], &[2, 0, 14, 3]).is_err(), "a null list that goes on");
@@ -215,8 +232,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..100), levels in 0usize..10_000) {
-            if let Ok((mut rows, _)) = ListRows::new(&bytes, levels) {
+        fn survives_any_bytes(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            levels in 0usize..10_000,
+            shape in prop::sample::select(vec![Shape::OPTIONAL, Shape::REQUIRED]),
+        ) {
+            if let Ok((mut rows, _)) = ListRows::new(&bytes, levels, shape) {
                 while rows.next().is_ok() {}
             }
         }

@@ -1,11 +1,11 @@
-//! Pages of values: rows of one of the two value columns, decoded straight into whatever takes them.
+//! Pages of lists of numbers: their rows, decoded straight into whatever takes them.
 //!
 //! *Invariants:* a page is read only if it is of the form our writer gives it (data page of version 1, zstd, levels as
 //! runs), anything else is refused; memory is that of one uncompressed page, whatever the page claims to hold.
 //!
-//! *Not here:* which rows are wanted (`select`), other columns, which the `parquet` crate decodes (`fetch`).
+//! *Not here:* which rows are wanted (`select`), all other columns, which the `parquet` crate decodes (`fetch`).
 //!
-//! Rows are all there is to most queries. Assembled into arrow's lists by the `parquet` crate they took three times the
+//! Rows are most of the work of a query over blocks. Assembled into arrow's lists by the `parquet` crate they took three times the
 //! time: a codec for every call, levels and offsets for every element, and two copies of each value.
 
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use zstd::bulk::Decompressor;
 use super::claims::{MAX_PAGE_BYTES, MAX_VALUES};
 use super::delta::DeltaReader;
 use super::fetch::{OpenFile, Sparse};
-use super::levels::{ListRows, Row};
+use super::levels::{ListRows, Row, Shape};
 use super::thrift::PageHeader;
 
 /// Encodings by their number in the format.
@@ -38,6 +38,40 @@ struct Scratch {
 thread_local! {
     // Making a decompressor costs as much as uncompressing a small page.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A column of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// `value_i`: decimals.
+    Decimals,
+    /// `value_f`.
+    Doubles,
+    /// `ts`.
+    Timestamps,
+}
+
+impl Lists {
+    /// Which column has this name, if one does.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Decimals, Self::Doubles, Self::Timestamps].into_iter().find(|lists| lists.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decimals => "value_i",
+            Self::Doubles => "value_f",
+            Self::Timestamps => "ts",
+        }
+    }
+
+    fn encoding(self) -> u64 {
+        if self == Self::Doubles { PLAIN } else { DELTA_BINARY_PACKED }
+    }
+
+    fn shape(self) -> Shape {
+        if self == Self::Timestamps { Shape::REQUIRED } else { Shape::OPTIONAL }
+    }
 }
 
 /// The values of one row that are not read yet.
@@ -79,6 +113,15 @@ impl RowValues<'_, '_> {
         }
     }
 
+    /// All values, which are integers and none of which is null.
+    pub(super) fn integers(&mut self) -> Result<Vec<i64>, String> {
+        let Values::Integers(reader) = &mut self.values else { return Err("BUG: doubles are no integers".into()) };
+        let mut out = Vec::with_capacity(self.left.min(KEPT_BYTES / 8));
+        reader.take(self.left, |integers| out.extend_from_slice(integers))?;
+        self.left = 0;
+        Ok(out)
+    }
+
     fn count(&mut self, n: usize) -> Result<(), String> {
         self.left = self.left.checked_sub(n).ok_or("a row has fewer values than its timeline has timestamps")?;
         Ok(())
@@ -92,20 +135,18 @@ fn doubles<'p>(bytes: &mut &'p [u8], n: usize) -> Result<&'p [u8], String> {
     Ok(found)
 }
 
-/// A value column of a row group.
-pub(super) struct ValueColumn<'a> {
-    name: &'a str,
+/// A column of lists of a row group.
+pub(super) struct ListColumn {
+    lists: Lists,
     pages: Vec<PageLocation>,
     rows: u32,
     compressed: bool,
-    /// Values are decimals rather than doubles.
-    integers: bool,
 }
 
-impl<'a> ValueColumn<'a> {
-    /// The column `name` (`value_i` or `value_f`) of a row group.
-    pub(super) fn new(file: &'a OpenFile, group: usize, name: &'a str) -> Result<Self, String> {
-        let footer = file.footer();
+impl ListColumn {
+    /// The column of a row group.
+    pub(super) fn new(file: &OpenFile, group: usize, lists: Lists) -> Result<Self, String> {
+        let (footer, name) = (file.footer(), lists.name());
         let row_group = footer.row_group(group);
         let found = row_group.columns().iter().position(|c| c.column_path().parts().first().is_some_and(|p| p == name));
         let at = found.ok_or_else(|| format!("no column {name}"))?;
@@ -119,7 +160,7 @@ impl<'a> ValueColumn<'a> {
             other => return Err(format!("column {name} is compressed with {other}")),
         };
         let rows = u32::try_from(file.rows(group)).unwrap_or(u32::MAX);
-        Ok(Self { name, pages, rows, compressed, integers: name == "value_i" })
+        Ok(Self { lists, pages, rows, compressed })
     }
 
     /// Hands the rows `wanted` (ascending) to `each`, with their positions among the wanted.
@@ -133,14 +174,14 @@ impl<'a> ValueColumn<'a> {
             let mut at = 0;
             while at < wanted.len() {
                 let page = self.pages.partition_point(|p| p.first_row_index <= i64::from(wanted[at])).checked_sub(1);
-                let page = page.ok_or_else(|| format!("row {} of {} is in no page", wanted[at], self.name))?;
+                let page = page.ok_or_else(|| format!("row {} of {} is in no page", wanted[at], self.lists.name()))?;
                 let end = self.pages.get(page + 1).map_or(i64::from(self.rows), |next| next.first_row_index);
                 let here = wanted[at..].partition_point(|row| i64::from(*row) < end);
                 if here == 0 {
-                    return Err(format!("row {} of {} is in no page", wanted[at], self.name));
+                    return Err(format!("row {} of {} is in no page", wanted[at], self.lists.name()));
                 }
                 let location = &self.pages[page];
-                let wrong = |what: String| format!("column {}, page at {}: {what}", self.name, location.offset);
+                let wrong = |what: String| format!("column {}, page at {}: {what}", self.lists.name(), location.offset);
                 let header = scratch.load(bytes, location, self.compressed).map_err(wrong)?;
                 let first = u32::try_from(location.first_row_index).map_err(|e| wrong(e.to_string()))?;
                 let rows = wanted[at..at + here].iter().map(|row| row - first);
@@ -159,14 +200,13 @@ impl<'a> ValueColumn<'a> {
         wanted: impl Iterator<Item = u32>,
         mut each: impl FnMut(usize, RowValues<'_, '_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let encoding = if self.integers { DELTA_BINARY_PACKED } else { PLAIN };
-        if header.encodings != Some([encoding, RLE, RLE]) {
-            return Err(format!("is no page of values (encodings {:?})", header.encodings));
+        if header.encodings != Some([self.lists.encoding(), RLE, RLE]) {
+            return Err(format!("is no page of lists (encodings {:?})", header.encodings));
         }
-        let (mut rows, bytes) = ListRows::new(page, header.values as usize)?;
-        let mut values = match self.integers {
-            true => Values::Integers(DeltaReader::new(bytes)?),
-            false => Values::Doubles(bytes),
+        let (mut rows, bytes) = ListRows::new(page, header.values as usize, self.lists.shape())?;
+        let mut values = match self.lists {
+            Lists::Doubles => Values::Doubles(bytes),
+            Lists::Decimals | Lists::Timestamps => Values::Integers(DeltaReader::new(bytes)?),
         };
         let mut row = 0;
         for (i, wanted) in wanted.enumerate() {

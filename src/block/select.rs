@@ -13,18 +13,16 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parquet::file::statistics::Statistics;
 
+use super::claims::MAX_VALUES;
 use super::decimal::Decimal;
 use super::directory::Hit;
 use super::fetch::{OpenFile, Rows, Sparse};
 use super::packed::{Packed, PackedFile, PackedSeries};
-use super::pages::{RowValues, ValueColumn};
+use super::pages::{ListColumn, Lists, RowValues};
 use super::reader::{BlockReader, BlockSeries, RowsFile, no_timelines};
 use super::schema::Kind;
-use super::{Result, histograms, timelines};
+use super::{Result, histograms};
 use crate::model::{Columns, Histogram, STALE_NAN_BITS, TimeRange};
-
-/// Timelines decoded at once; few, so that even timelines of several hundred samples a second stay within a batch.
-const TIMELINES_AT_ONCE: usize = 64;
 
 pub(crate) type Timelines = HashMap<u32, Arc<Vec<i64>>>;
 
@@ -94,15 +92,20 @@ impl BlockReader {
         let mut want = Vec::new();
         file.ranges(0, &["ts"], &Rows::Some(ids.clone()), &mut want)?;
         let bytes = file.fetch(want).await?;
-        for ids in ids.chunks(TIMELINES_AT_ONCE) {
-            let mut next = ids.iter();
-            file.decode(&bytes, 0, &["ts"], &Rows::Some(ids.to_vec()), |batch| {
-                for list in timelines::decode(batch)? {
-                    out.insert(*next.next().ok_or("more timelines than asked for")?, Arc::new(list));
+        let mut left = MAX_VALUES as usize;
+        let read = |column: ListColumn| {
+            column.read(&bytes, &ids, |i, mut row| {
+                // Timestamps at equal distances take no room in a file.
+                left = left.checked_sub(row.len).ok_or("more timestamps than are read at once")?;
+                let timestamps = row.integers()?;
+                if !timestamps.is_sorted_by(|a, b| a < b) {
+                    return Err("timestamps of a timeline do not ascend".into());
                 }
+                out.insert(ids[i], Arc::new(timestamps));
                 Ok(())
-            })?;
-        }
+            })
+        };
+        ListColumn::new(file, 0, Lists::Timestamps).and_then(read).map_err(|what| file.corrupt(what))?;
         Ok(out)
     }
 }
@@ -196,8 +199,8 @@ impl Plan {
             if hits.is_empty() {
                 continue;
             }
-            if matches!(*name, "value_i" | "value_f") {
-                self.decode_values(file, name, hits, bytes, |hit| lines[hit - from], part)?;
+            if let Some(lists) = Lists::named(name) {
+                self.decode_values(file, lists, hits, bytes, |hit| lines[hit - from], part)?;
                 continue;
             }
             let mut next = hits.iter();
@@ -223,20 +226,20 @@ impl Plan {
     fn decode_values<'l>(
         &self,
         file: &OpenFile,
-        name: &str,
+        lists: Lists,
         hits: &[usize],
         bytes: &Sparse,
         line: impl Fn(usize) -> &'l [i64],
         part: &mut Part,
     ) -> Result<()> {
         let wanted: Vec<u32> = hits.iter().map(|i| self.hits[*i].row).collect();
-        let read = |column: ValueColumn<'_>| {
+        let read = |column: ListColumn| {
             column.read(bytes, &wanted, |i, row| {
                 let hit = &self.hits[hits[i]];
                 push_values(row, line(hits[i]), hit.decimal, part.range, part.of(hit))
             })
         };
-        ValueColumn::new(file, self.group, name).and_then(read).map_err(|what| file.corrupt(what))
+        ListColumn::new(file, self.group, lists).and_then(read).map_err(|what| file.corrupt(what))
     }
 }
 
