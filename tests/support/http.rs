@@ -60,6 +60,14 @@ impl Api {
         Ok((status, answer.text().await.map_err(|e| e.to_string())?))
     }
 
+    /// Compacts every day; how many blocks were merged.
+    pub async fn compact(&self) -> u64 {
+        let (status, text) = self.post("/api/v1/admin/compact", &[], Vec::new()).await.unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("compact said {status} {text}: {e}"));
+        assert_eq!((status, &answer["data"]["failed"]), (200, &Value::from(0)), "{text}");
+        answer["data"]["blocks"].as_u64().unwrap()
+    }
+
     /// Closes all windows and waits until they are in the bucket.
     pub async fn flush(&self) {
         let (status, text) = self.post("/api/v1/admin/flush", &[], Vec::new()).await.unwrap();

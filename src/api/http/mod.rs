@@ -34,6 +34,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, delete, get, post};
 use tower_http::compression::CompressionLayer;
 
+use crate::compact::Compactor;
 use crate::ingest::Ingest;
 use crate::query::Queries;
 use crate::telemetry;
@@ -45,6 +46,8 @@ const FORM_BYTES: usize = 4 << 20;
 pub struct Shared {
     /// The write path.
     pub ingest: Arc<Ingest>,
+    /// Compaction.
+    pub compactor: Arc<Compactor>,
     /// The read path.
     pub queries: Arc<Queries>,
     /// The metrics registry.
@@ -152,6 +155,7 @@ fn reading() -> Router<App> {
 fn for_operators() -> Router<App> {
     Router::new()
         .route("/flush", post(admin::flush))
+        .route("/compact", post(admin::compact))
         .route("/active_queries", get(active::list_all))
         .route("/active_queries/{id}", delete(active::cancel_any))
 }
