@@ -171,3 +171,30 @@ async fn a_node_says_what_it_is_and_what_it_has_none_of() {
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, "GET, POST, OPTIONS"));
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_of_the_openapi_document_is_served_with_an_answer_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start(dir.path()).await;
+    let reply = node.get("/api/v1/openapi.yaml").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "application/yaml; charset=utf-8".into()));
+    let document: serde_json::Value = serde_saphyr::from_str(&reply.body).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let newer = node.get("/prometheus/api/v1/openapi.yaml?openapi_version=3.2").await;
+    assert_eq!(newer.body, reply.body.replacen("3.1.0", "3.2.0", 1));
+    assert_eq!(node.get("/api/v1/openapi.yaml?openapi_version=2").await.status, 400);
+
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let at = format!("{}{}", node.url, path.replace("{name}", "job").replace("{id}", "none"));
+            let request = node.client.request(method.to_uppercase().parse().unwrap(), at);
+            let reply = Reply::of(request.send().await.unwrap()).await;
+            assert!(reply.status != 405 && !reply.body.contains("no such path"), "{method} {path}: {reply:?}");
+            let described = &operation["responses"][reply.status.to_string()];
+            let success = (200..300).contains(&reply.status);
+            let named = described.is_object() || (!success && operation["responses"]["default"].is_object());
+            assert!(named, "{method} {path} answers {}, which the document does not name", reply.status);
+        }
+    }
+    node.stop().await;
+}

@@ -16,6 +16,7 @@ mod federate;
 mod health;
 mod json;
 mod labels;
+mod openapi;
 mod params;
 mod query;
 mod read;
@@ -118,6 +119,7 @@ fn reading() -> Router<App> {
         .route("/metadata", get(labels::metadata))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse).post(query::parse))
+        .route("/openapi.yaml", get(openapi::openapi))
         .route("/features", get(status::features))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/config", get(status::config))
