@@ -198,3 +198,32 @@ async fn every_operation_of_the_openapi_document_is_served_with_an_answer_it_nam
     }
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_tells_its_metrics_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start(dir.path()).await;
+    let families = ask(&node, "status/self_metrics").await;
+    let families = families.as_array().unwrap();
+    let page = node.get("/metrics").await.body;
+    let named = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let (mut on_page, mut in_json): (Vec<_>, Vec<_>) =
+        (named.collect(), families.iter().map(|f| f["name"].as_str().unwrap()).collect());
+    on_page.sort_unstable();
+    in_json.sort_unstable();
+    assert_eq!(in_json, on_page);
+    assert!(families.iter().all(|f| f["metric"].is_array() && f["type"].as_str().is_some_and(|t| t != "SUMMARY")));
+    let some = ask(&node, "status/self_metrics?metric_name_pattern=process_(open|max)_fds").await;
+    let some: Vec<_> = some.as_array().unwrap().iter().map(|f| (&f["name"], &f["type"])).collect();
+    assert!(!some.is_empty() && some.iter().all(|(_, kind)| *kind == "GAUGE"), "{some:?}");
+    assert!(
+        some.len() < 3 && ask(&node, "status/self_metrics?metric_name_pattern=process").await == serde_json::json!([])
+    );
+    let wrong = node.get("/api/v1/status/self_metrics?metric_name_pattern=(").await;
+    assert_eq!(wrong.status, 400);
+    assert!(
+        wrong.json()["error"].as_str().unwrap().starts_with("invalid parameter \"metric_name_pattern\": "),
+        "{wrong:?}"
+    );
+    node.stop().await;
+}

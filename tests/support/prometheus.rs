@@ -73,9 +73,9 @@ pub async fn start_receiver(dir: &Path) -> Option<Prometheus> {
     start_on(dir, "global: {}\n", free_port(), &flags).await
 }
 
-/// Starts Prometheus with this configuration and data in `dir/prometheus`. `None` if there is no Prometheus.
-pub async fn start_with(dir: &Path, config: &str) -> Option<Prometheus> {
-    start_on(dir, config, free_port(), &[]).await
+/// Starts Prometheus with this configuration, these flags and data in `dir/prometheus`. `None` if there is no Prometheus.
+pub async fn start_with(dir: &Path, config: &str, flags: &[&str]) -> Option<Prometheus> {
+    start_on(dir, config, free_port(), flags).await
 }
 
 async fn start_on(dir: &Path, config: &str, port: u16, flags: &[&str]) -> Option<Prometheus> {

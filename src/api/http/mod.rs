@@ -22,6 +22,7 @@ mod query;
 mod read;
 mod reply;
 mod search;
+mod self_metrics;
 mod stats;
 mod status;
 mod tenant;
@@ -128,6 +129,7 @@ fn reading() -> Router<App> {
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/tsdb/blocks", get(status::blocks))
+        .route("/status/self_metrics", get(self_metrics::self_metrics))
         .route("/status/active_queries", get(active::list))
         .route("/status/active_queries/{id}", delete(active::cancel))
         .route("/rules", get(absent::rules))
