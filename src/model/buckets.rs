@@ -152,6 +152,7 @@ mod tests {
 
     /// As Prometheus answers them; the nearest floats are others.
     #[test]
+    #[allow(clippy::approx_constant, reason = "they are no roots of 2 to the last bit, that is the point")]
     fn bounds_are_those_of_prometheus_to_the_last_bit() {
         let bounds = [(-1, 1), (1, 1), (-3, 2), (-1, 2), (-2, 3), (-250, 8), (-186, 8), (-106, 8), (-1, 8)];
         assert_eq!(
