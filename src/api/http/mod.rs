@@ -16,11 +16,13 @@ mod federate;
 mod health;
 mod json;
 mod labels;
+mod openapi;
 mod params;
 mod query;
 mod read;
 mod reply;
 mod search;
+mod self_metrics;
 mod stats;
 mod status;
 mod tenant;
@@ -121,6 +123,7 @@ fn reading() -> Router<App> {
         .route("/metadata", get(labels::metadata))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse).post(query::parse))
+        .route("/openapi.yaml", get(openapi::openapi))
         .route("/features", get(status::features))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/config", get(status::config))
@@ -129,6 +132,7 @@ fn reading() -> Router<App> {
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/tsdb/blocks", get(status::blocks))
+        .route("/status/self_metrics", get(self_metrics::self_metrics))
         .route("/status/active_queries", get(active::list))
         .route("/status/active_queries/{id}", delete(active::cancel))
         .route("/rules", get(absent::rules))
