@@ -52,7 +52,8 @@ pub(crate) struct Packed {
     batches: Vec<usize>,
     /// Bytes of the largest batch once it is decoded.
     largest_batch: usize,
-    open: Mutex<HashMap<usize, Batch>>,
+    /// Each batch has a lock of its own: who needs it waits until it is decoded, others go on.
+    open: Mutex<HashMap<usize, Arc<Mutex<Option<Batch>>>>>,
 }
 
 /// A decoded batch.
@@ -102,14 +103,15 @@ impl Packed {
     fn take(&self, at: usize) -> Result<Columns> {
         let number = self.batch_of(at);
         let first = self.batches[number];
-        let mut open = self.open.lock();
-        let batch = match open.entry(number) {
-            hashbrown::hash_map::Entry::Occupied(found) => found.into_mut(),
-            hashbrown::hash_map::Entry::Vacant(place) => {
+        let place = Arc::clone(self.open.lock().entry(number).or_default());
+        let mut batch = place.lock();
+        let batch = match &mut *batch {
+            Some(batch) => batch,
+            empty => {
                 let end = self.batches.get(number + 1).copied().unwrap_or(self.wanted);
                 let columns = self.decode(first..end)?;
                 let left = columns.iter().filter(|c| !c.is_empty()).count();
-                place.insert(Batch { columns: columns.into_iter().map(Some).collect(), left })
+                empty.insert(Batch { columns: columns.into_iter().map(Some).collect(), left })
             }
         };
         // A batch without any samples stays: it is small, and is not decoded for each of its series.
@@ -118,12 +120,11 @@ impl Packed {
         }
         let Some(samples) = batch.columns[at - first].take() else {
             // Two readers within one batch: who comes second decodes for itself.
-            drop(open);
             return Ok(self.decode(at..at + 1)?.pop().unwrap_or_default());
         };
         batch.left -= 1;
         if batch.left == 0 {
-            open.remove(&number);
+            self.open.lock().remove(&number);
         }
         Ok(samples)
     }
@@ -197,6 +198,11 @@ impl PackedSeries {
     /// Decodes its samples, and those of its neighbours for when they are asked.
     pub fn samples(self) -> Result<Columns> {
         self.packed.take(self.at)
+    }
+
+    /// The number of its batch within the answer: series of one batch are decoded together.
+    pub fn batch(&self) -> usize {
+        self.packed.batch_of(self.at)
     }
 
     /// Batches that are decoded and not taken to their end.

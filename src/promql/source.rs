@@ -35,6 +35,9 @@ pub struct SelectedSeries {
     /// Where its samples stand in the storage: reading series by ascending places is cheapest. Where labels order them
     /// just as well, all are 0.
     pub place: u32,
+    /// Neighbours (by place) of the same batch are decoded together, and best read by one thread; 0 where each series is
+    /// decoded on its own.
+    pub batch: u32,
     /// Its samples.
     pub cursor: Box<dyn SampleCursor>,
 }
@@ -42,7 +45,7 @@ pub struct SelectedSeries {
 impl SelectedSeries {
     /// The same series for a second reader, as long as it was not read.
     pub fn fork(&self) -> Self {
-        Self { labels: self.labels.clone(), place: self.place, cursor: self.cursor.fork() }
+        Self { labels: self.labels.clone(), place: self.place, batch: self.batch, cursor: self.cursor.fork() }
     }
 }
 

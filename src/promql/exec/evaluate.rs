@@ -12,6 +12,7 @@ use super::call::{self, Call};
 use super::column::{Column, ScalarColumn, Series, Value, Vector};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
+use super::helpers::Helpers;
 use super::info::info;
 use super::join::Join;
 use super::range::{self, RangeFunction};
@@ -21,7 +22,8 @@ use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
 use super::shared::{Fetched, Said, Values};
 use super::stage::Stage;
-use super::stream::{Leaf, NameRemoval, Pipeline, Ranked, in_label_order, in_reading_order, per_step};
+use super::stream::{Context, Pipeline, Ranked, as_stored, as_they_come, in_label_order, in_reading_order, per_step};
+use super::work::{Leaf, NameRemoval, Rules};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
@@ -40,6 +42,7 @@ pub struct Evaluation<'a> {
     fetched: Fetched,
     budget: Budget,
     cancel: &'a CancelToken,
+    helpers: &'a Helpers,
     notes: Annotations,
     said: Said,
     removal: NameRemoval,
@@ -52,12 +55,12 @@ impl<'a> Evaluation<'a> {
         options: EngineOptions,
         sets: Vec<Vec<SelectedSeries>>,
         budget: Budget,
-        cancel: &'a CancelToken,
+        (cancel, helpers): (&'a CancelToken, &'a Helpers),
         notes: Annotations,
     ) -> Self {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
         let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
-        Self { plan, options, values, fetched, budget, cancel, notes, said: Said::default(), removal }
+        Self { plan, options, values, fetched, budget, cancel, helpers, notes, said: Said::default(), removal }
     }
 
     /// Evaluates all nodes and returns the value of the root.
@@ -163,8 +166,8 @@ impl<'a> Evaluation<'a> {
         ids.iter().map(|id| self.scalar(*id)).collect()
     }
 
-    fn stored(&mut self, request: usize) -> std::vec::IntoIter<Ranked> {
-        in_reading_order(self.fetched.take(request))
+    fn stored(&mut self, request: usize) -> Vec<Ranked> {
+        as_stored(self.fetched.take(request))
     }
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
@@ -181,11 +184,11 @@ impl<'a> Evaluation<'a> {
     fn pipeline(&mut self, id: NodeId) -> Result<Pipeline, Error> {
         let plan = self.plan;
         let (mut at, mut stages) = (id, Vec::new());
-        let leaf = loop {
+        let (leaf, series) = loop {
             let node = plan.node(at);
             // A value that is there already: only the node asked for itself may be there as a stage.
             if self.values.has(at) {
-                break Leaf::Ready(self.vector(at)?.series.into_iter());
+                break (Leaf::Ready, as_they_come(self.vector(at)?.series));
             }
             if let Some(input) = node.op.streams() {
                 stages.push(self.stage(at)?);
@@ -195,32 +198,38 @@ impl<'a> Evaluation<'a> {
             break match &node.op {
                 // Nothing is known of start timestamps that are not used.
                 Op::Select { pick: Pick::StartTimestamp, .. } if !self.options.use_start_timestamps => {
-                    Leaf::Ready(Vec::new().into_iter())
+                    (Leaf::Ready, Vec::new())
                 }
                 Op::Select { request, windows, pick } => {
-                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
+                    (Leaf::Select { windows: *windows, pick: *pick, span: node.span }, self.stored(*request))
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
-                _ => Leaf::Ready(self.vector(at)?.series.into_iter()),
+                _ => (Leaf::Ready, as_they_come(self.vector(at)?.series)),
             };
         };
         stages.reverse();
         let options = self.options;
-        let (starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
-        Ok(Pipeline::new((leaf, at), stages, self.removal, starts, type_labels))
+        let (with_starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
+        let rules = Rules { removal: self.removal, with_starts, type_labels };
+        Ok(Pipeline::new((leaf, series), at, stages, rules))
     }
 
-    fn range_leaf(&mut self, function: FunctionName, range: &RangeVector, params: &[NodeId]) -> Result<Leaf, Error> {
+    fn range_leaf(
+        &mut self,
+        function: FunctionName,
+        range: &RangeVector,
+        params: &[NodeId],
+    ) -> Result<(Leaf, Vec<Ranked>), Error> {
         // `quantile_over_time` names its first argument, which is the quantile.
         let first = params.first().filter(|_| function == FunctionName::QuantileOverTime);
         let span = first.map_or(range.span, |p| self.plan.span(*p));
         let params = per_step(self.scalars(params)?, range.windows.grid.len());
         let function = Box::new(RangeFunction::new(function, range, span, params)?);
         Ok(match range.input {
-            RangeInput::Stored(request) => Leaf::Range { series: self.stored(request), function },
+            RangeInput::Stored(request) => (Leaf::Range(function), self.stored(request)),
             RangeInput::Subquery(inner) => {
                 let grid = self.plan.node(inner).grid;
-                Leaf::Subquery { series: self.vector_or_scalar(inner)?.series.into_iter(), grid, function }
+                (Leaf::Subquery { grid, function }, as_they_come(self.vector_or_scalar(inner)?.series))
             }
         })
     }
@@ -279,14 +288,15 @@ impl<'a> Evaluation<'a> {
     fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
         let mut pipeline = self.pipeline(id)?;
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
-            return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
+            return Ok(pipeline.collect_at_once(&mut self.context())?.into());
         }
-        let (mut out, mut ranks, mut series) = (Vec::new(), Vec::new(), Series::default());
-        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
-            self.budget.hold(series.column.samples(), series.column.bytes())?;
-            out.push(std::mem::take(&mut series));
-            ranks.push(pipeline.rank());
-        }
+        let (mut out, mut ranks) = (Vec::new(), Vec::new());
+        pipeline.run(&mut self.context(), |series, rank, budget| {
+            budget.hold(series.column.samples(), series.column.bytes())?;
+            out.push(std::mem::take(series));
+            ranks.push(rank);
+            Ok(())
+        })?;
         // Counted again as the value of the node.
         for s in &out {
             self.budget.release(s.column.samples(), s.column.bytes());
@@ -343,29 +353,28 @@ impl<'a> Evaluation<'a> {
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
-            let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
+            let all = pipeline.collect_at_once(&mut self.context())?;
             for (rank, series) in (0u32..).zip(&all) {
                 aggregation.push(series, rank, false);
-                held += self.hold_grown(aggregation)?;
+                held += hold_grown(aggregation, &mut self.budget)?;
             }
             return Ok(held);
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
-        let mut series = Series::default();
-        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+        pipeline.run(&mut self.context(), |series, rank, budget| {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, pipeline.rank(), nameless);
-            held += self.hold_grown(aggregation)?;
-        }
+            aggregation.push(series, rank, nameless);
+            held += hold_grown(aggregation, budget)?;
+            Ok(())
+        })?;
         Ok(held)
     }
 
-    fn hold_grown(&mut self, aggregation: &mut Aggregation) -> Result<usize, Error> {
-        let grown = aggregation.take_grown();
-        self.budget.hold(0, grown)?;
-        Ok(grown)
+    fn context(&mut self) -> Context<'_> {
+        let Self { notes, budget, cancel, helpers, options, .. } = self;
+        Context { notes, budget, cancel, helpers, max_bytes: options.limits.max_bytes }
     }
 
     fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
@@ -374,7 +383,7 @@ impl<'a> Evaluation<'a> {
         match range.input {
             RangeInput::Stored(request) => {
                 let (mut columns, mut piece) = (Columns::default(), Columns::default());
-                for (_, mut series) in self.stored(request) {
+                for (_, mut series) in in_reading_order(self.fetched.take(request)) {
                     self.cancel.check()?;
                     read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
                     self.budget.samples_read += columns.len() as u64;
@@ -399,6 +408,12 @@ impl<'a> Evaluation<'a> {
         out.retain(|s| !s.floats.is_empty() || !s.histograms.is_empty());
         Ok(Value::Matrix(out))
     }
+}
+
+fn hold_grown(aggregation: &mut Aggregation, budget: &mut Budget) -> Result<usize, Error> {
+    let grown = aggregation.take_grown();
+    budget.hold(0, grown)?;
+    Ok(grown)
 }
 
 /// The label `count_values` writes.
