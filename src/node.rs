@@ -425,6 +425,10 @@ impl Parts {
             timeout: config.timeout,
             lookback_ms: config.lookback_delta.as_millis() as i64,
             concurrency: config.max_concurrency,
+            threads: match config.threads {
+                0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+                threads => threads,
+            },
             limits: Limits {
                 max_samples: usize::try_from(config.max_samples).unwrap_or(usize::MAX),
                 max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),

@@ -156,6 +156,9 @@ section! {
         max_samples: u64 = 50_000_000, within 1, u64::MAX;
         /// Queries running at the same time; more wait, within their timeout.
         max_concurrency: usize = 20, within 1, 10_000;
+        /// Threads that compute for queries: each query has one of its own, and those beyond the first help whichever
+        /// queries read many series. 1 leaves each query alone; 0 is one for each core.
+        threads: usize = 0, within 0, 1024;
         /// From how long on a query is written to the log, with what it cost; 0 logs none.
         slow_log_threshold: Duration = secs(10), within secs(0), hours(24);
         /// How far back an instant selector looks for a sample.
