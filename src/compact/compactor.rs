@@ -1,4 +1,4 @@
-//! The compactor: finds ripe days, merges their blocks, commits the outcome.
+//! The compactor: finds ripe periods, merges their blocks, commits the outcome.
 //!
 //! *Invariants:* one compaction of a table at a time, in the whole cluster: its commits are numbered, the number is taken
 //! before the plan is made, and meta decides each number once. Inputs and options alone make the bytes, and the inputs'
@@ -16,7 +16,7 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 
 use super::merge::{Input, Merge};
-use super::plan::{DAY_MS, Job, RAW, Ripe, jobs};
+use super::plan::{Job, RAW, Ripe, THIRD_MS, jobs};
 use super::{CompactError, Metrics};
 use crate::block::{self, BlockReader, BlockWriter, SeriesInput, WriterOptions};
 use crate::env::{Clock, crash};
@@ -29,8 +29,8 @@ use crate::store::catalog::{AddFile, RemoveFile, TableSnapshot, Tables};
 use crate::store::layout::{self, DataFile};
 use crate::store::{Bucket, catalog};
 
-/// Length of a slice of a compacted block: a third of a day (`docs/decisions/0002-block-layout.md`).
-const SLICE_MS: i64 = DAY_MS / 3;
+/// Length of a slice of a compacted block (`docs/decisions/0002-block-layout.md`).
+const SLICE_MS: i64 = THIRD_MS;
 
 /// Rows per page of values: four times as long as in a flush, so a quarter as many.
 const PAGE_ROWS: usize = 8;
@@ -55,15 +55,15 @@ pub struct CompactOptions {
 /// What a pass did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Compacted {
-    /// Days of tenants.
-    pub days: u64,
+    /// Periods of tenants.
+    pub periods: u64,
     /// Blocks that were merged.
     pub blocks: u64,
     /// Compactions that failed; the log has the reasons.
     pub failed: u64,
 }
 
-/// Merges the blocks of finished days.
+/// Merges the blocks of finished periods.
 pub struct Compactor {
     /// Meta's group, which decides commits.
     pub meta: Group,
@@ -92,26 +92,26 @@ impl Compactor {
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.options.interval).await;
-            let now = self.clock.now_ms();
+            let (now, quiet) = (self.clock.now_ms(), self.options.quiet.as_millis() as i64);
             let ripe = Ripe {
-                // A day takes late samples for a while, and its last window is flushed up to two windows later.
-                ended_by_ms: now - self.options.out_of_order_ms - 2 * crate::model::time::WINDOW_MS,
-                quiet_since_ms: now - self.options.quiet.as_millis() as i64,
+                // A window takes late samples for a while, is flushed then, and its block was just written.
+                ended_by_ms: now - self.options.out_of_order_ms - quiet,
+                quiet_since_ms: now - quiet,
             };
             self.compact(ripe).await;
         }
     }
 
-    /// Compacts every ripe day of every tenant; what fails is reported, and tried again by the next pass.
+    /// Compacts every ripe period of every tenant; what fails is reported, and tried again by the next pass.
     pub async fn compact(&self, ripe: Ripe) -> Compacted {
         let _one = self.pass.lock().await;
         let mut done = Compacted::default();
         let tenants: Vec<TenantId> = self.views.current().tables.keys().cloned().collect();
         for tenant in tenants {
             loop {
-                match self.compact_day(&tenant, ripe).await {
+                match self.compact_period(&tenant, ripe).await {
                     Ok(Some(blocks)) => {
-                        done.days += 1;
+                        done.periods += 1;
                         done.blocks += blocks as u64;
                     }
                     Ok(None) => break,
@@ -134,8 +134,8 @@ impl Compactor {
         done
     }
 
-    /// Compacts the oldest ripe day of a tenant; how many blocks it had.
-    async fn compact_day(&self, tenant: &TenantId, ripe: Ripe) -> Result<Option<usize>, CompactError> {
+    /// Compacts the oldest ripe period of a tenant; how many blocks it had.
+    async fn compact_period(&self, tenant: &TenantId, ripe: Ripe) -> Result<Option<usize>, CompactError> {
         self.meta.read_index().await?;
         let state = self.views.current();
         let Some(table) = state.tables.get(tenant) else { return Ok(None) };
@@ -147,7 +147,7 @@ impl Compactor {
         let began = self.clock.monotonic();
         let uploaded_ms = self.clock.now_ms();
         let inputs = self.open(&job).await?;
-        let (owner, naming) = (tenant.clone(), Naming { day: job.day, sequence, inputs: names_hash(&job) });
+        let (owner, naming) = (tenant.clone(), Naming { start: job.start, sequence, inputs: names_hash(&job) });
         let runtime = tokio::runtime::Handle::current();
         let work = move || runtime.block_on(merge_into_blocks(&owner, naming, inputs));
         let built = tokio::task::spawn_blocking(work).await.map_err(|_| CompactError::Stopping)??;
@@ -163,8 +163,8 @@ impl Compactor {
         let samples = job.blocks.iter().map(|b| b.tags.samples).sum();
         let bytes_in = job.blocks.iter().map(|b| b.bytes()).sum();
         self.metrics.compacted(job.blocks.len(), samples, bytes_in, bytes_out, took);
-        let (date, blocks) = (layout::date_of(job.day), job.blocks.len());
-        tracing::info!(%tenant, date, blocks, samples, bytes_in, bytes_out, "day compacted");
+        let (start, blocks) = (job.start, job.blocks.len());
+        tracing::info!(%tenant, start, blocks, samples, bytes_in, bytes_out, "compacted");
         Ok(Some(blocks))
     }
 
@@ -212,7 +212,7 @@ impl Compactor {
 /// What the names of the new blocks are made of.
 #[derive(Debug, Clone, Copy)]
 struct Naming {
-    day: i64,
+    start: i64,
     sequence: u64,
     inputs: u64,
 }
@@ -254,7 +254,7 @@ async fn merge_into_blocks(
 }
 
 fn options(tenant: &TenantId, naming: Naming, part: usize) -> WriterOptions {
-    let name = BlockName::of_compaction(naming.day, naming.sequence, naming.inputs, part);
+    let name = BlockName::of_compaction(naming.start, naming.sequence, naming.inputs, part);
     WriterOptions { slice_ms: SLICE_MS, page_rows: PAGE_ROWS, ..WriterOptions::flush(name).for_tenant(tenant) }
 }
 
@@ -263,7 +263,7 @@ fn files_of(block: block::Block, job: &Job, sequence: u64, modified_ms: i64) -> 
         range: TimeRange::new(block.min_ts, block.max_ts),
         shard: None,
         epoch: None,
-        window_start: job.day,
+        window_start: job.start,
         generation: 0,
         sequence,
         samples: block.samples,
@@ -271,7 +271,7 @@ fn files_of(block: block::Block, job: &Job, sequence: u64, modified_ms: i64) -> 
     let name = block.name;
     let add = |file: block::BlockFile| {
         let add = AddFile {
-            file: DataFile::new(RAW, file.kind.as_str(), job.day, name.clone()),
+            file: DataFile::new(RAW, file.kind.as_str(), job.start, name.clone()),
             size: file.bytes.len() as u64,
             modified_ms,
             stats: catalog::FileStats::of(&file),

@@ -156,7 +156,7 @@ fn table(adds: &[AddFile]) -> TableSnapshot {
 }
 
 #[test]
-fn a_day_is_ripe_when_it_is_over_and_quiet_and_has_several_blocks() {
+fn a_period_is_ripe_when_it_is_over_and_quiet_and_has_several_blocks() {
     const HOUR: i64 = 3_600_000;
     let table = table(&[
         added(-2 * HOUR, 1, 50),
@@ -165,15 +165,17 @@ fn a_day_is_ripe_when_it_is_over_and_quiet_and_has_several_blocks() {
         added(2 * HOUR, 4, 70),
         added(DAY_MS, 5, 50),
     ]);
-    let days = |ripe, except: &[BlockName]| -> Vec<(i64, usize)> {
+    let periods = |ripe, except: &[BlockName]| -> Vec<(i64, usize)> {
         jobs(&table, ripe, &except.iter().cloned().collect::<BTreeSet<_>>())
             .iter()
-            .map(|j| (j.day, j.blocks.len()))
+            .map(|j| (j.start, j.blocks.len()))
             .collect()
     };
-    assert_eq!(days(Ripe::ALWAYS, &[]), [(-DAY_MS, 2), (0, 2)]);
-    assert_eq!(days(Ripe { ended_by_ms: DAY_MS - 1, quiet_since_ms: 100 }, &[]), [(-DAY_MS, 2)]);
-    assert_eq!(days(Ripe { ended_by_ms: DAY_MS, quiet_since_ms: 69 }, &[]), [(-DAY_MS, 2)]);
+    assert_eq!(periods(Ripe::ALWAYS, &[]), [(-DAY_MS, 2), (0, 2)]);
+    // The day is not over, its first third is.
+    assert_eq!(periods(Ripe { ended_by_ms: DAY_MS - 1, quiet_since_ms: 100 }, &[]), [(-DAY_MS, 2), (0, 2)]);
+    assert_eq!(periods(Ripe { ended_by_ms: 8 * HOUR - 1, quiet_since_ms: 100 }, &[]), [(-DAY_MS, 2)]);
+    assert_eq!(periods(Ripe { ended_by_ms: DAY_MS, quiet_since_ms: 69 }, &[]), [(-DAY_MS, 2)]);
     let bad = BlockName::of_flush(Epoch(1), ShardId(0), 0, 3);
-    assert_eq!(days(Ripe::ALWAYS, &[bad]), [(-DAY_MS, 2)]);
+    assert_eq!(periods(Ripe::ALWAYS, &[bad]), [(-DAY_MS, 2)]);
 }

@@ -123,14 +123,15 @@ section! {
 }
 
 section! {
-    /// From many small blocks to few large ones: the blocks of a UTC day are merged once it is over.
+    /// From many small blocks to few large ones: the blocks of a third of a UTC day are merged once it is over, then those
+    /// of the day.
     pub struct Compaction {
         /// Whether this node compacts.
         enabled: bool = true;
         /// How often tables are looked at.
         check_interval: Duration = secs(300), within secs(1), hours(24);
-        /// How long no block of a day must have been written before the day is merged: history that is being loaded is
-        /// left alone until it is there.
+        /// How long no block of a period must have been written before it is merged: history that is being loaded is left
+        /// alone until it is there.
         quiet_period: Duration = secs(1800), within secs(0), hours(24 * 7);
     }
 }
