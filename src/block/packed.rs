@@ -54,6 +54,8 @@ pub(crate) struct Packed {
     largest_batch: usize,
     /// Each batch has a lock of its own: who needs it waits until it is decoded, others go on.
     open: Mutex<HashMap<usize, Arc<Mutex<Option<Batch>>>>>,
+    /// Empty columns with room.
+    spare: Mutex<Vec<Columns>>,
 }
 
 /// A decoded batch.
@@ -67,7 +69,8 @@ struct Batch {
 impl Packed {
     pub(crate) fn new(files: Vec<PackedFile>, wanted: usize, range: TimeRange) -> Self {
         let batches = batches(&files);
-        let mut packed = Self { files, range, wanted, batches, largest_batch: 0, open: Mutex::default() };
+        let mut packed =
+            Self { files, range, wanted, batches, largest_batch: 0, open: Mutex::default(), spare: Mutex::default() };
         packed.largest_batch = packed.batch_bytes().into_iter().max().unwrap_or(0);
         packed
     }
@@ -130,7 +133,7 @@ impl Packed {
     }
 
     fn decode(&self, positions: std::ops::Range<usize>) -> Result<Vec<Columns>> {
-        let mut found = vec![Columns::default(); positions.len()];
+        let mut found = self.recycled(positions.len());
         for file in &self.files {
             if found.iter().all(Columns::is_empty) {
                 file.decode(&mut Part { positions: positions.clone(), range: self.range, found: &mut found })?;
@@ -143,6 +146,22 @@ impl Packed {
             }
         }
         Ok(found)
+    }
+
+    fn recycle(&self, columns: Columns) {
+        let mut spare = self.spare.lock();
+        if spare.len() < MOST && columns.timestamps.capacity() > 0 {
+            spare.push(columns);
+        }
+    }
+
+    /// `n` empty columns, with room as far as there are any.
+    fn recycled(&self, n: usize) -> Vec<Columns> {
+        let mut spare = self.spare.lock();
+        let kept = spare.len().saturating_sub(n);
+        let mut columns = spare.split_off(kept);
+        columns.resize_with(n, Columns::default);
+        columns
     }
 
     /// Heap bytes held, with one batch decoded.
@@ -197,7 +216,18 @@ impl PackedSeries {
 
     /// Decodes its samples, and those of its neighbours for when they are asked.
     pub fn samples(self) -> Result<Columns> {
-        self.packed.take(self.at)
+        let mut out = Columns::default();
+        self.swap_samples(&mut out)?;
+        Ok(out)
+    }
+
+    /// As [`PackedSeries::samples`], in exchange for the buffers of `out`, which the next batch is decoded into: a query
+    /// over many series allocates those of the first ones.
+    pub fn swap_samples(self, out: &mut Columns) -> Result<()> {
+        out.clear();
+        let samples = self.packed.take(self.at)?;
+        self.packed.recycle(std::mem::replace(out, samples));
+        Ok(())
     }
 
     /// The number of its batch within the answer: series of one batch are decoded together.

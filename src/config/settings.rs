@@ -55,6 +55,8 @@ section! {
         head: Head;
         /// The way from memory to the bucket.
         flush: Flush;
+        /// From many small blocks to few large ones.
+        compaction: Compaction;
         /// The bucket and what is cached of it.
         store: Store;
         /// PromQL.
@@ -117,6 +119,20 @@ section! {
         check_interval: Duration = secs(15), within Duration::from_millis(100), hours(1);
         /// Bytes of closed windows that may wait for a bucket that is away; over it, writes are answered 503.
         max_backlog_bytes: ByteSize = ByteSize::gib(8), within ByteSize::mib(1), ByteSize::gib(65536);
+    }
+}
+
+section! {
+    /// From many small blocks to few large ones: the blocks of a third of a UTC day are merged once it is over, then those
+    /// of the day.
+    pub struct Compaction {
+        /// Whether this node compacts.
+        enabled: bool = true;
+        /// How often tables are looked at.
+        check_interval: Duration = secs(300), within secs(1), hours(24);
+        /// How long no block of a period must have been written before it is merged: history that is being loaded is left
+        /// alone until it is there.
+        quiet_period: Duration = secs(1800), within secs(0), hours(24 * 7);
     }
 }
 

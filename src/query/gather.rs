@@ -116,7 +116,7 @@ impl SampleCursor for FromBlock {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
         match self.0.take() {
             Some(packed) => {
-                *out = packed.samples().map_err(storage)?;
+                packed.swap_samples(out).map_err(storage)?;
                 Ok(!out.is_empty())
             }
             None => {

@@ -17,11 +17,7 @@ use crate::promql::source::SampleCursor;
 /// Reads everything a cursor has into `out`.
 pub fn read_all(cursor: &mut dyn SampleCursor, out: &mut Columns, piece: &mut Columns) -> Result<(), Error> {
     out.clear();
-    // The first piece is often the only one: it needs no copy.
-    if !cursor.next(out).map_err(Error::Storage)? {
-        out.clear();
-        return Ok(());
-    }
+    // Never straight into `out`: a cursor may swap the buffer it is given for one of its own, and `out` would grow anew.
     while cursor.next(piece).map_err(Error::Storage)? {
         append(out, piece);
     }
