@@ -1,15 +1,16 @@
 //! What queries may hold: bytes of one query, and of all queries of the node.
 //!
-//! *Invariants:* bytes are charged when they are taken from storage and given back when the query is over; a charge that
-//! would exceed either bound fails and names the figures. A query that is to stop gets no more bytes.
+//! *Invariants:* bytes are charged when they are taken from storage and given back when the query is over; those of columns
+//! ([`Meter`]) as soon as a column is gone. A charge that would exceed either bound fails, names the figures and changes
+//! nothing. A query that is to stop gets no more bytes.
 //!
-//! *Not here:* columns made while evaluating (`promql::exec::control`).
+//! *Not here:* which columns there are (`promql::exec::control`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, HasKind, Kind};
-use crate::promql::exec::control::CancelToken;
+use crate::promql::exec::control::{CancelToken, Meter};
 
 /// Bytes of all queries of the node.
 #[derive(Debug)]
@@ -43,21 +44,35 @@ impl QueryBudget {
 
     /// Takes `bytes` until the query ends.
     pub fn charge(&self, bytes: u64) -> Result<(), Error> {
-        self.cancel.check().map_err(|e| Error::new(e.kind(), e.to_string()))?;
+        self.check()?;
+        self.add(bytes)
+    }
+
+    /// An error once the query is to stop.
+    pub fn check(&self) -> Result<(), Error> {
+        self.cancel.check().map_err(|e| Error::new(e.kind(), e.to_string()))
+    }
+
+    /// Gives back some of what was charged.
+    pub fn release(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.node.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: u64) -> Result<(), Error> {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let all = self.node.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.peak.fetch_max(held, Ordering::Relaxed);
-        if held > self.limit {
-            let limit = self.limit;
-            return Err(Error::new(Kind::Limited, format!("query holds {held} bytes, query.max_bytes is {limit}")));
-        }
-        if all > self.node.limit {
+        let what = if held > self.limit {
+            format!("query holds {held} bytes, query.max_bytes is {}", self.limit)
+        } else if all > self.node.limit {
             let limit = self.node.limit;
-            let what =
-                format!("queries of this node hold {all} bytes, query.max_total_bytes is {limit}: try again later");
-            return Err(Error::new(Kind::Limited, what));
-        }
-        Ok(())
+            format!("queries of this node hold {all} bytes, query.max_total_bytes is {limit}: try again later")
+        } else {
+            self.peak.fetch_max(held, Ordering::Relaxed);
+            return Ok(());
+        };
+        self.release(bytes);
+        Err(Error::new(Kind::Limited, what))
     }
 
     /// The query read what it had to: gives back everything but `bytes`, which its answer takes.
@@ -80,6 +95,16 @@ impl QueryBudget {
     }
 }
 
+impl Meter for QueryBudget {
+    fn take(&self, bytes: usize) -> Result<(), Error> {
+        self.add(bytes as u64)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.release(bytes as u64);
+    }
+}
+
 impl Drop for QueryBudget {
     fn drop(&mut self) {
         self.node.held.fetch_sub(*self.held.get_mut(), Ordering::Relaxed);
@@ -89,6 +114,7 @@ impl Drop for QueryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promql::exec::control::{Budget, Limits};
 
     fn budget(node: &Arc<NodeBudget>, limit: u64) -> QueryBudget {
         QueryBudget::new(Arc::clone(node), limit, CancelToken::default())
@@ -116,6 +142,34 @@ mod tests {
         budget(&node, 95).charge(95).unwrap();
         drop(one);
         assert_eq!(node.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn columns_and_what_was_fetched_are_bounded_together() {
+        let node = NodeBudget::new(1 << 30);
+        let one = Arc::new(budget(&node, 10 << 20));
+        one.charge(6 << 20).unwrap();
+        let limits = Limits { max_bytes: 10 << 20, ..Limits::default() };
+        let mut columns = Budget::new(limits, &CancelToken::default(), Some(one.clone()));
+        columns.hold(0, 3 << 20).unwrap();
+        let refused = columns.hold(0, 2 << 20).unwrap_err();
+        assert!(refused.to_string().contains("query.max_bytes is 10485760"), "{refused}");
+        drop(columns);
+        assert_eq!((one.held(), node.held.load(Ordering::Relaxed)), (6 << 20, 6 << 20));
+        assert!(one.peak() >= 9 << 20);
+    }
+
+    #[test]
+    fn columns_of_one_query_are_missing_for_another() {
+        let node = NodeBudget::new(4 << 20);
+        let [one, two] = [0; 2].map(|_| Arc::new(budget(&node, 3 << 20)));
+        let columns = |of: &Arc<QueryBudget>| Budget::new(Limits::default(), &CancelToken::default(), Some(of.clone()));
+        let (mut first, mut second) = (columns(&one), columns(&two));
+        first.hold(0, 3 << 20).unwrap();
+        let refused = second.hold(0, 2 << 20).unwrap_err();
+        assert!(refused.to_string().ends_with("query.max_total_bytes is 4194304: try again later"), "{refused}");
+        drop(first);
+        second.hold(0, 0).unwrap();
     }
 
     #[test]

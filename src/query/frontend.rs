@@ -22,10 +22,9 @@ use crate::env::Clock;
 use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
 use crate::promql::ast::Ast;
-use crate::promql::exec::column::Sample;
 use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
-use crate::promql::exec::result::{QueryResult, QueryValue};
+use crate::promql::exec::result::QueryResult;
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::value_type::ValueType;
 use crate::promql::{ParseError, ParseOptions, parse};
@@ -187,11 +186,12 @@ impl Queries {
             let source = leaf.source(active);
             let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
             active.spend(|s| s.prepare = lap.next());
-            let result = engine.evaluate(&plan, fetched, times, &active.cancel)?;
+            let meter = Arc::clone(&active.budget);
+            let result = engine.evaluate(&plan, fetched, times, &active.cancel, Some(meter))?;
             active.spend(|s| {
                 (s.evaluate, s.series, s.samples) = (lap.next(), result.stats.series_read, result.stats.samples_read);
             });
-            active.budget.settle(bytes_of(&result.value));
+            active.budget.settle(result.value.bytes() as u64);
             Ok::<_, QueryError>(result)
         };
         self.job(job, timeout, work).await.map(|Done { value: result, active }| Answered { result, active })
@@ -202,29 +202,6 @@ impl Queries {
         check_type(&ast, times)?;
         Ok(ast)
     }
-}
-
-/// Heap bytes of an answer.
-fn bytes_of(value: &QueryValue) -> u64 {
-    let bytes = match value {
-        QueryValue::Scalar(..) => 0,
-        QueryValue::String(_, text) => text.len(),
-        QueryValue::Vector(samples) => samples
-            .iter()
-            .map(|s| {
-                let histogram = if let Sample::Histogram(h) = &s.sample { h.heap_bytes() } else { 0 };
-                size_of_val(s) + s.labels.heap_bytes() + histogram
-            })
-            .sum(),
-        QueryValue::Matrix(series) => series
-            .iter()
-            .map(|s| {
-                let histograms: usize = s.histograms.iter().map(|(_, h)| 16 + h.heap_bytes()).sum();
-                size_of_val(s) + s.labels.heap_bytes() + 16 * s.floats.capacity() + histograms
-            })
-            .sum(),
-    };
-    bytes as u64
 }
 
 /// A clock and when the current stage began.

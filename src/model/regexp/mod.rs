@@ -115,9 +115,17 @@ impl Replacer {
 
     /// The replacement of a value, or `None` where the pattern does not match.
     pub fn replace(&self, value: &str, template: &Template) -> Option<String> {
+        self.replace_within(value, template, usize::MAX).ok().flatten()
+    }
+
+    /// As [`Replacer::replace`]; fails with the length of the replacement where that is more than `most` bytes.
+    pub fn replace_within(&self, value: &str, template: &Template, most: usize) -> Result<Option<String>, usize> {
         let mut found: Captures = self.regex.create_captures();
         self.regex.captures(value, &mut found);
-        found.is_match().then(|| template.expand(|group| found.get_group(group).map(|span| &value[span])))
+        if !found.is_match() {
+            return Ok(None);
+        }
+        template.expand(|group| found.get_group(group).map(|span| &value[span]), most).map(Some)
     }
 }
 

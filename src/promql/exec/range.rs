@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::column::Column;
+use super::control::Budget;
 use super::error::Error;
 use super::histogram_notes::start_overlap;
 use super::range_histogram::{HistogramFunction, Inside};
@@ -24,8 +25,8 @@ use crate::promql::signature::FunctionName;
 
 /// A kernel behind one virtual call per series.
 pub trait FloatFunction: Send {
-    /// All windows of one series.
-    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64]);
+    /// All windows of one series, unless it is to stop.
+    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64], stopped: &dyn Fn() -> bool);
 
     /// Prepares for single windows of one series.
     fn begin(&mut self, points: Points<'_>);
@@ -35,8 +36,8 @@ pub trait FloatFunction: Send {
 }
 
 impl<K: Kernel + Send> FloatFunction for K {
-    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64]) {
-        window::run(self, points, windows, out);
+    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64], stopped: &dyn Fn() -> bool) {
+        window::run_until(self, points, windows, out, stopped);
     }
 
     fn begin(&mut self, points: Points<'_>) {
@@ -140,6 +141,7 @@ impl RangeFunction {
         samples: &RangeSamples,
         out: &mut Column,
         notes: &mut Annotations,
+        budget: &Budget,
     ) -> Result<(), Error> {
         for (step, text) in &self.bad_factors {
             let window = self.windows.window(*step);
@@ -150,10 +152,12 @@ impl RangeFunction {
         }
         out.reset(self.windows.grid.len());
         if samples.histograms.is_empty() {
-            self.floats.run(samples.points(), &self.windows, &mut out.values);
+            self.floats.run(samples.points(), &self.windows, &mut out.values, &|| budget.check().is_err());
         } else {
-            self.eval_mixed(labels, samples, out, notes);
+            self.eval_mixed(labels, samples, out, notes, budget);
         }
+        // What ended early is of no use.
+        budget.check()?;
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
         if counter && starts_overlap(&samples.ts, &samples.starts, &samples.histogram_ts, &self.windows) {
             notes.warning(self.span, start_overlap(labels.metric()));
@@ -167,12 +171,22 @@ impl RangeFunction {
         Ok(())
     }
 
-    fn eval_mixed(&mut self, labels: &Labels, samples: &RangeSamples, out: &mut Column, notes: &mut Annotations) {
+    fn eval_mixed(
+        &mut self,
+        labels: &Labels,
+        samples: &RangeSamples,
+        out: &mut Column,
+        notes: &mut Annotations,
+        budget: &Budget,
+    ) {
         let points = samples.points();
         self.floats.begin(points);
         self.histograms.begin(samples);
         let (mut floats, mut histograms) = (Edges::default(), Edges::default());
         for step in 0..out.values.len() {
+            if budget.check().is_err() {
+                return;
+            }
             let window = self.windows.window(step);
             let (start, end) = (window.start - self.windows.before, window.end + self.windows.after);
             floats.advance(points.ts, start, end);

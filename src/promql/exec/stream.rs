@@ -205,7 +205,7 @@ impl Pipeline {
     }
 
     /// All series that have a sample, with names removed operation by operation: what becomes equal on the way is merged
-    /// or refused as the operation does it. Counts as held while it runs.
+    /// or refused as the operation does it. They are held.
     pub fn collect_at_once(
         &mut self,
         notes: &mut Annotations,
@@ -213,22 +213,20 @@ impl Pipeline {
         cancel: &CancelToken,
     ) -> Result<Vec<Series>, Error> {
         let stages = std::mem::take(&mut self.stages);
-        let (mut all, mut ranks, mut held) = (Vec::new(), Vec::new(), (0, 0));
+        let (mut all, mut ranks) = (Vec::new(), Vec::new());
         let mut series = Series::default();
         while self.next(&mut series, notes, budget, cancel)? {
-            let (samples, bytes) = (series.column.samples(), series.column.bytes());
-            budget.hold(samples, bytes)?;
-            held = (held.0 + samples, held.1 + bytes);
+            budget.hold(series.column.samples(), series.bytes())?;
             all.push(std::mem::take(&mut series));
             ranks.push(self.rank);
         }
         let mut all = in_label_order(all, &ranks);
         if self.leaf_drops_names() {
             // A function of range vectors goes series by series: it refuses equal ones even without a step in common.
-            if self.is_range_call() && has_equal(&all) {
+            if self.is_range_call() && has_equal(&all, budget)? {
                 return Err(Error::same_labels());
             }
-            all = merge_equal(all)?;
+            all = merge_equal(all, budget)?;
         }
         for stage in &stages {
             for series in &mut all {
@@ -240,15 +238,19 @@ impl Pipeline {
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
-                all = merge_equal(all)?;
+                all = merge_equal(all, budget)?;
             }
         }
-        budget.release(held.0, held.1);
         Ok(all)
     }
 
     fn next_of_leaf(&mut self, out: &mut Series, notes: &mut Annotations, budget: &mut Budget) -> Result<bool, Error> {
         let drops = self.leaf_drops_names();
+        if let Leaf::Select { windows, .. } = &self.leaf {
+            budget.room(8 * windows.grid.len())?;
+        } else if let Leaf::Range { function, .. } | Leaf::Subquery { function, .. } = &self.leaf {
+            budget.room(8 * function.windows.grid.len())?;
+        }
         match &mut self.leaf {
             Leaf::Ready(series) => {
                 let Some(next) = series.next() else { return Ok(false) };
@@ -259,8 +261,7 @@ impl Pipeline {
             Leaf::Select { series, windows, pick, span } => {
                 let Some((rank, mut next)) = series.next() else { return Ok(false) };
                 self.rank = rank;
-                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
-                count_read(&self.columns, budget)?;
+                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece, budget)?;
                 if *pick == Pick::Totals {
                     totals_only(&mut self.columns);
                 }
@@ -275,8 +276,7 @@ impl Pipeline {
             Leaf::Range { series, function } => {
                 let Some((rank, mut next)) = series.next() else { return Ok(false) };
                 self.rank = rank;
-                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
-                count_read(&self.columns, budget)?;
+                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece, budget)?;
                 if function.totals {
                     totals_only(&mut self.columns);
                 }
@@ -285,18 +285,18 @@ impl Pipeline {
                     counts.windowed(self.node, &function.windows, &self.samples, true);
                 }
                 (out.labels, out.dropped) = (next.labels, false);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                function.eval(&out.labels, &self.samples, &mut out.column, notes, budget)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
             Leaf::Subquery { series, grid, function } => {
                 let Some(next) = series.next() else { return Ok(false) };
                 self.rank += 1;
-                self.samples.take_steps(&next.column, *grid);
+                self.samples.take_steps(&next.column, *grid, budget)?;
                 if let Some(counts) = &mut budget.counts {
                     counts.windowed(self.node, &function.windows, &self.samples, false);
                 }
                 (out.labels, out.dropped) = (next.labels, next.dropped);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
+                function.eval(&out.labels, &self.samples, &mut out.column, notes, budget)?;
                 note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
             }
         }
@@ -305,15 +305,6 @@ impl Pipeline {
         }
         Ok(true)
     }
-}
-
-/// Samples of one series count while it is computed; nothing of it stays.
-fn count_read(columns: &Columns, budget: &mut Budget) -> Result<(), Error> {
-    budget.samples_read += columns.len() as u64;
-    let (samples, bytes) = (columns.len(), columns.heap_bytes());
-    budget.hold(samples, bytes)?;
-    budget.release(samples, bytes);
-    Ok(())
 }
 
 fn remove_name(series: &mut Series, removal: NameRemoval, keep_metadata: bool) {
