@@ -267,6 +267,11 @@ pub struct DurationExpr {
     pub wrapped: bool,
 }
 
+/// A matcher with its name, value and pattern.
+fn matcher_bytes(m: &Matcher) -> usize {
+    size_of_val(m) + 4 * size_of::<usize>() + m.name.len() + m.value.len() + m.pattern_bytes()
+}
+
 /// The children of a node, in order of evaluation.
 pub type Children = SmallVec<[ExprId; 3]>;
 
@@ -356,6 +361,20 @@ impl Ast {
         }
         order.reverse();
         order
+    }
+
+    /// Heap bytes held, compiled patterns included.
+    pub fn heap_bytes(&self) -> usize {
+        let own = |node: &Node| match &node.expr {
+            Expr::String(bytes) => bytes.len(),
+            Expr::Vector(vs) => size_of_val(&**vs) + vs.matchers.iter().map(matcher_bytes).sum::<usize>(),
+            Expr::Binary(b) => size_of_val(&**b),
+            Expr::Aggregate(a) => size_of_val(&**a) + a.grouping.iter().map(|l| 32 + l.len()).sum::<usize>(),
+            Expr::Call(call) => size_of_val(&*call.args),
+            Expr::Subquery(sub) => size_of_val(sub),
+            _ => 0,
+        };
+        self.text.len() + size_of::<Node>() * self.nodes.capacity() + self.nodes.iter().map(own).sum::<usize>()
     }
 
     fn type_of(&self, expr: &Expr) -> ValueType {

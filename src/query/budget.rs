@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, HasKind, Kind};
+use crate::model::Stopped;
 use crate::promql::exec::control::{CancelToken, Meter};
 
 /// Bytes of all queries of the node.
@@ -53,6 +54,12 @@ impl QueryBudget {
         self.cancel.check().map_err(|e| Error::new(e.kind(), e.to_string()))
     }
 
+    /// For patterns: whether the query is to stop.
+    pub fn stopped(&self) -> Stopped {
+        let cancel = self.cancel.clone();
+        Arc::new(move || cancel.check().is_err())
+    }
+
     /// Gives back some of what was charged.
     pub fn release(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -92,6 +99,47 @@ impl QueryBudget {
     /// Most bytes held so far.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes charged at a time for many small things.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// Charges many small things to a budget without a shared counter for each; what was charged too much comes back at the
+/// end.
+#[derive(Debug)]
+pub struct Steps<'a> {
+    budget: &'a QueryBudget,
+    /// Charged and not used.
+    ahead: u64,
+}
+
+impl<'a> Steps<'a> {
+    /// Nothing is charged yet.
+    pub fn new(budget: &'a QueryBudget) -> Self {
+        Self { budget, ahead: 0 }
+    }
+
+    /// As [`QueryBudget::charge`].
+    pub fn charge(&mut self, bytes: u64) -> Result<(), Error> {
+        self.budget.check()?;
+        if bytes > self.ahead {
+            let missing = bytes - self.ahead;
+            let step = missing.next_multiple_of(STEP_BYTES);
+            // Near the limit there may be room for what is needed, and none for a whole step.
+            self.ahead += match self.budget.add(step) {
+                Ok(()) => step,
+                Err(_) => self.budget.add(missing).map(|()| missing)?,
+            };
+        }
+        self.ahead -= bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.ahead);
     }
 }
 
@@ -170,6 +218,18 @@ mod tests {
         assert!(refused.to_string().ends_with("query.max_total_bytes is 4194304: try again later"), "{refused}");
         drop(first);
         second.hold(0, 0).unwrap();
+    }
+
+    #[test]
+    fn small_things_are_charged_in_steps_and_to_the_byte_in_the_end() {
+        let node = NodeBudget::new(1 << 30);
+        let one = budget(&node, 1 << 20);
+        let mut steps = Steps::new(&one);
+        (0..100).for_each(|_| steps.charge(10_000).unwrap());
+        assert!(one.held() >= 1_000_000);
+        assert!(steps.charge(50_000).unwrap_err().message.contains("query.max_bytes"));
+        drop(steps);
+        assert_eq!(one.held(), 1_000_000);
     }
 
     #[test]

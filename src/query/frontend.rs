@@ -1,7 +1,7 @@
 //! Queries as clients ask them: parse, plan, fetch, evaluate, within time and memory.
 //!
-//! *Invariants:* a query that is no PromQL never waits for a place. Evaluation runs on a blocking thread, so a heavy query
-//! never holds up writes.
+//! *Invariants:* a query that is no PromQL never waits for a place, unless it is so large that even reading it is work.
+//! Evaluation runs on a blocking thread, so a heavy query never holds up writes. Tree and plan count for the budget.
 //!
 //! *Not here:* places, time limits, what is counted (`query::job`), HTTP (`api::http::query`), where samples come from
 //! (`query::leaf`).
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::active::{Active, ActiveQueries, Job, QueryKind};
-use super::budget::NodeBudget;
+use super::budget::{NodeBudget, QueryBudget};
 use super::job::{Done, Interrupted};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
@@ -21,13 +21,24 @@ use crate::config::{Feature, Features};
 use crate::env::Clock;
 use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
-use crate::promql::ast::Ast;
+use crate::promql::ast::{Ast, Node};
 use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
 use crate::promql::exec::result::QueryResult;
 use crate::promql::exec::{Engine, EngineOptions, Times};
+use crate::promql::plan::PlanNode;
 use crate::promql::value_type::ValueType;
 use crate::promql::{ParseError, ParseOptions, parse};
+
+/// Longest text that is read before it has a place, bytes, and most regular expressions in it.
+const AT_ONCE: (usize, usize) = (16 << 10, 8);
+
+/// What a byte of text takes at most while it is read: `a+a+a` makes a selector or an operation of each, in a list of
+/// nodes that may just be growing.
+const TREE_BYTES: usize = 512;
+
+/// What planning takes at most for each node of the tree: a copy, and up to two nodes in a list that may just be growing.
+const PLAN_BYTES: usize = size_of::<Node>() + 4 * size_of::<PlanNode>();
 
 /// Settings of queries.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +178,10 @@ impl Queries {
     pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
         let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
         let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
-        let ast = self.checked(&text, times).inspect_err(|_| self.metrics.refused(kind))?;
+        let options = self.parse_options();
+        let at_once = text.len() <= AT_ONCE.0 && text.matches('~').count() <= AT_ONCE.1;
+        let ast = at_once.then(|| checked(&text, times, options).inspect_err(|_| self.metrics.refused(kind)));
+        let mut ast = ast.transpose()?;
         let on = |feature| self.options.features.has(feature);
         let engine = Engine::new(EngineOptions {
             lookback: lookback_ms.unwrap_or(self.options.lookback_ms),
@@ -182,7 +196,16 @@ impl Queries {
         let mut lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
         let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &tokio::runtime::Handle| {
             lap.next();
-            let plan = engine.plan(&ast, times)?;
+            let budget = &active.budget;
+            let ast = match ast.take() {
+                Some(ast) => ast,
+                None => {
+                    within(budget, TREE_BYTES * active.job.text.len(), || checked(&active.job.text, times, options))?
+                }
+            };
+            charge(budget, ast.heap_bytes())?;
+            let plan = within(budget, PLAN_BYTES * ast.nodes.len(), || Ok(engine.plan(&ast, times)?))?;
+            charge(budget, plan.heap_bytes())?;
             let source = leaf.source(active);
             let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
             active.spend(|s| s.prepare = lap.next());
@@ -196,12 +219,28 @@ impl Queries {
         };
         self.job(job, timeout, work).await.map(|Done { value: result, active }| Answered { result, active })
     }
+}
 
-    fn checked(&self, text: &str, times: Times) -> Result<Ast, QueryError> {
-        let ast = parse(text, self.parse_options())?;
-        check_type(&ast, times)?;
-        Ok(ast)
-    }
+fn checked(text: &str, times: Times, options: ParseOptions) -> Result<Ast, QueryError> {
+    let ast = parse(text, options)?;
+    check_type(&ast, times)?;
+    Ok(ast)
+}
+
+fn charge(budget: &QueryBudget, bytes: usize) -> Result<(), QueryError> {
+    budget.charge(bytes as u64).map_err(|e| EvalError::Bytes(e).into())
+}
+
+/// Does something that takes up to `bytes` while it is done.
+fn within<T>(
+    budget: &QueryBudget,
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, QueryError>,
+) -> Result<T, QueryError> {
+    charge(budget, bytes)?;
+    let outcome = work();
+    budget.release(bytes as u64);
+    outcome
 }
 
 /// A clock and when the current stage began.

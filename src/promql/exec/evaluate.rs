@@ -39,7 +39,7 @@ pub struct Evaluation<'a> {
     slots: Vec<Option<Value>>,
     sets: Vec<Option<Vec<SelectedSeries>>>,
     budget: Budget,
-    /// Samples and bytes of the values in `slots`.
+    /// Samples and bytes of `slots`.
     kept: (usize, usize),
     cancel: &'a CancelToken,
     notes: Annotations,
@@ -57,8 +57,9 @@ impl<'a> Evaluation<'a> {
         notes: Annotations,
     ) -> Self {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
-        let slots = (0..plan.nodes.len()).map(|_| None).collect();
-        Self { plan, options, slots, sets, budget, kept: (0, 0), cancel, notes, removal }
+        let slots: Vec<Option<Value>> = (0..plan.nodes.len()).map(|_| None).collect();
+        let kept = (0, size_of_val(&*slots));
+        Self { plan, options, slots, sets, budget, kept, cancel, notes, removal }
     }
 
     /// Evaluates all nodes and returns the value of the root.

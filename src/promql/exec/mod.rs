@@ -35,6 +35,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::annotations::Annotations;
 use super::ast::Ast;
 use super::duration::fold_durations;
@@ -46,6 +48,9 @@ use counts::SampleCounts;
 use error::Error;
 use evaluate::Evaluation;
 use result::{QueryResult, QueryStats};
+
+/// Requests that storage works on at a time.
+const REQUESTS_IN_FLIGHT: usize = 16;
 
 /// How queries are evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +146,8 @@ impl Engine {
             }
             source.select(request).await.map_err(Error::Storage)
         });
-        futures::future::try_join_all(selects).await
+        // Not all at once: a query may have a hundred thousand.
+        futures::stream::iter(selects).buffered(REQUESTS_IN_FLIGHT).try_collect().await
     }
 
     /// Evaluates a plan over what was fetched for it; what is held meanwhile is taken from `meter` too. Takes as long as

@@ -26,6 +26,9 @@ mod selector;
 /// Most operands, signs and parentheses of one duration expression.
 const DURATION_LIMIT: usize = 200;
 
+/// Most bytes that the compiled regular expressions of one text may take.
+pub const PATTERN_BYTES: usize = 64 << 20;
+
 /// Parts of the language that Prometheus hides behind feature flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ParseOptions {
@@ -87,6 +90,8 @@ struct Parser<'a> {
     ast: Ast,
     stack: Vec<expression::Frame>,
     duration_budget: usize,
+    /// Bytes of compiled regular expressions.
+    pattern_bytes: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -100,6 +105,7 @@ impl<'a> Parser<'a> {
             ast: Ast { nodes: Vec::new(), root: ExprId(0), text: Arc::from(text) },
             stack: Vec::new(),
             duration_budget: 0,
+            pattern_bytes: 0,
         }
     }
 
