@@ -267,6 +267,21 @@ pub struct DurationExpr {
     pub wrapped: bool,
 }
 
+impl Expr {
+    /// Heap bytes held by this node alone.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::String(bytes) => bytes.len(),
+            Self::Vector(vs) => size_of_val(&**vs) + vs.matchers.iter().map(matcher_bytes).sum::<usize>(),
+            Self::Binary(b) => size_of_val(&**b),
+            Self::Aggregate(a) => size_of_val(&**a) + a.grouping.iter().map(|l| 32 + l.len()).sum::<usize>(),
+            Self::Call(call) => size_of_val(&*call.args),
+            Self::Subquery(sub) => size_of_val(sub),
+            _ => 0,
+        }
+    }
+}
+
 /// A matcher with its name, value and pattern.
 fn matcher_bytes(m: &Matcher) -> usize {
     size_of_val(m) + 4 * size_of::<usize>() + m.name.len() + m.value.len() + m.pattern_bytes()
@@ -365,16 +380,8 @@ impl Ast {
 
     /// Heap bytes held, compiled patterns included.
     pub fn heap_bytes(&self) -> usize {
-        let own = |node: &Node| match &node.expr {
-            Expr::String(bytes) => bytes.len(),
-            Expr::Vector(vs) => size_of_val(&**vs) + vs.matchers.iter().map(matcher_bytes).sum::<usize>(),
-            Expr::Binary(b) => size_of_val(&**b),
-            Expr::Aggregate(a) => size_of_val(&**a) + a.grouping.iter().map(|l| 32 + l.len()).sum::<usize>(),
-            Expr::Call(call) => size_of_val(&*call.args),
-            Expr::Subquery(sub) => size_of_val(sub),
-            _ => 0,
-        };
-        self.text.len() + size_of::<Node>() * self.nodes.capacity() + self.nodes.iter().map(own).sum::<usize>()
+        let own: usize = self.nodes.iter().map(|node| node.expr.heap_bytes()).sum();
+        self.text.len() + size_of::<Node>() * self.nodes.capacity() + own
     }
 
     fn type_of(&self, expr: &Expr) -> ValueType {

@@ -21,24 +21,23 @@ use crate::config::{Feature, Features};
 use crate::env::Clock;
 use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
-use crate::promql::ast::{Ast, Node};
+use crate::promql::ast::{Ast, Expr, Node};
 use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
 use crate::promql::exec::result::QueryResult;
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::plan::PlanNode;
 use crate::promql::value_type::ValueType;
-use crate::promql::{ParseError, ParseOptions, parse};
+use crate::promql::{ParseError, ParseOptions, parse_within};
 
 /// Longest text that is read before it has a place, bytes, and most regular expressions in it.
 const AT_ONCE: (usize, usize) = (16 << 10, 8);
 
-/// What a byte of text takes at most while it is read: `a+a+a` makes a selector or an operation of each, in a list of
-/// nodes that may just be growing.
-const TREE_BYTES: usize = 512;
+/// Share of `query.max_bytes` that a tree may take while it is made.
+const TREE_SHARE: usize = 2;
 
-/// What planning takes at most for each node of the tree: a copy, and up to two nodes in a list that may just be growing.
-const PLAN_BYTES: usize = size_of::<Node>() + 4 * size_of::<PlanNode>();
+/// What planning takes at most for a node of the tree: a copy, and a node in a list that may just be growing.
+const PLAN_BYTES: usize = size_of::<Node>() + 3 * size_of::<PlanNode>();
 
 /// Settings of queries.
 #[derive(Debug, Clone, Copy)]
@@ -178,9 +177,9 @@ impl Queries {
     pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
         let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
         let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
-        let options = self.parse_options();
+        let (options, most) = (self.parse_options(), self.options.limits.max_bytes / TREE_SHARE);
         let at_once = text.len() <= AT_ONCE.0 && text.matches('~').count() <= AT_ONCE.1;
-        let ast = at_once.then(|| checked(&text, times, options).inspect_err(|_| self.metrics.refused(kind)));
+        let ast = at_once.then(|| checked(&text, times, options, most).inspect_err(|_| self.metrics.refused(kind)));
         let mut ast = ast.transpose()?;
         let on = |feature| self.options.features.has(feature);
         let engine = Engine::new(EngineOptions {
@@ -199,12 +198,11 @@ impl Queries {
             let budget = &active.budget;
             let ast = match ast.take() {
                 Some(ast) => ast,
-                None => {
-                    within(budget, TREE_BYTES * active.job.text.len(), || checked(&active.job.text, times, options))?
-                }
+                None => within(budget, most, || checked(&active.job.text, times, options, most))?,
             };
             charge(budget, ast.heap_bytes())?;
-            let plan = within(budget, PLAN_BYTES * ast.nodes.len(), || Ok(engine.plan(&ast, times)?))?;
+            let planned = ast.nodes.iter().filter(|n| !matches!(n.expr, Expr::Paren(_))).count();
+            let plan = within(budget, PLAN_BYTES * planned, || Ok(engine.plan(&ast, times)?))?;
             charge(budget, plan.heap_bytes())?;
             let source = leaf.source(active);
             let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
@@ -221,8 +219,8 @@ impl Queries {
     }
 }
 
-fn checked(text: &str, times: Times, options: ParseOptions) -> Result<Ast, QueryError> {
-    let ast = parse(text, options)?;
+fn checked(text: &str, times: Times, options: ParseOptions, most_bytes: usize) -> Result<Ast, QueryError> {
+    let ast = parse_within(text, options, most_bytes)?;
     check_type(&ast, times)?;
     Ok(ast)
 }

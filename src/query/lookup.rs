@@ -5,7 +5,7 @@
 //!
 //! *Not here:* samples (`query::leaf`), limits of answers (`api`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::budget::{QueryBudget, Steps};
 use super::leaf::{Leaf, storage};
@@ -199,7 +199,12 @@ fn add_exemplars(
 
 /// Without selectors everything matches.
 fn any_of(selectors: &[Vec<Matcher>], budget: &QueryBudget) -> Vec<Vec<Matcher>> {
-    if selectors.is_empty() { vec![Vec::new()] } else { selectors.iter().map(|m| giving_up(m, budget)).collect() }
+    if selectors.is_empty() {
+        return vec![Vec::new()];
+    }
+    // Of the same ones one is enough.
+    let mut known = HashSet::new();
+    selectors.iter().filter(|m| known.insert(*m)).map(|m| giving_up(m, budget)).collect()
 }
 
 /// Matchers whose patterns give up when the query is to stop.

@@ -57,6 +57,24 @@ struct Sides {
     ones: Vec<Vec<u32>>,
     /// By signature: series of the "many" side.
     manys: Vec<Vec<u32>>,
+    /// Steps from this one on do not matter.
+    until: usize,
+}
+
+impl Sides {
+    /// Whether a series has a sample before the steps that do not matter.
+    fn begins(&self, series: &Series) -> bool {
+        (0..self.until).any(|step| series.column.has(step))
+    }
+
+    /// Looks at the steps before `until` only, and at series that have a sample there.
+    fn cut(&mut self, until: usize) {
+        self.until = until;
+        let (mut ones, mut manys) = (std::mem::take(&mut self.ones), std::mem::take(&mut self.manys));
+        ones.iter_mut().for_each(|ones| ones.retain(|o| self.begins(&self.one[*o as usize])));
+        manys.iter_mut().for_each(|manys| manys.retain(|m| self.begins(&self.many[*m as usize])));
+        (self.ones, self.manys) = (ones, manys);
+    }
 }
 
 impl Join<'_> {
@@ -68,11 +86,11 @@ impl Join<'_> {
         notes: &mut Annotations,
         budget: &mut Budget,
     ) -> Result<Vec<Series>, Error> {
-        let sides = self.sides(lhs, rhs, budget)?;
+        let mut sides = self.sides(lhs, rhs, budget)?;
         let mut failed = self.check_one_side(&sides, budget)?;
-        if let Some((_, error)) = failed.take_if(|(step, _)| *step == 0) {
-            // No error is earlier, and what would be combined may be very much.
-            return Err(error);
+        if let Some((step, _)) = failed {
+            // Only an earlier error matters now, and what would be combined may be very much.
+            sides.cut(step);
         }
         let (mut out, outcomes) = self.combine_all(&sides, notes, budget)?;
         let unique = match self.matching.cardinality {
@@ -109,7 +127,7 @@ impl Join<'_> {
             outcomes.push(outcome);
             budget.hold(0, out[out.len() - 1].bytes() + size_of::<Outcome>())
         };
-        for (m, many) in sides.many.iter().enumerate() {
+        for (m, many) in sides.many.iter().enumerate().filter(|(_, many)| sides.begins(many)) {
             let signature = sides.many_signature[m];
             let ones = &sides.ones[signature];
             for &o in ones {
@@ -132,7 +150,7 @@ impl Join<'_> {
             }
         }
         if let Some(fill) = fill_many {
-            for (o, one) in sides.one.iter().enumerate() {
+            for (o, one) in sides.one.iter().enumerate().filter(|(_, one)| sides.begins(one)) {
                 budget.check()?;
                 let signature = sides.one_signature[o];
                 let column = self.combine_fill(&one.column, &sides.many, &sides.manys[signature], fill, false, notes);
@@ -163,7 +181,7 @@ impl Join<'_> {
             groups
         };
         let (ones, manys) = (group(&one_signature), group(&many_signature));
-        Ok(Sides { many, one, many_signature, one_signature, ones, manys })
+        Ok(Sides { many, one, many_signature, one_signature, ones, manys, until: self.steps })
     }
 
     /// The steps on which anything is matched at all: two empty sides never fail.
@@ -248,7 +266,7 @@ impl Join<'_> {
         pairs: impl Iterator<Item = &'o Outcome> + Clone,
         budget: &Budget,
     ) -> Result<Option<usize>, Error> {
-        for step in 0..self.steps {
+        for step in 0..sides.until {
             let mut matched = 0;
             for (i, outcome) in pairs.clone().enumerate() {
                 if i % CHECK_EVERY == 0 {
