@@ -15,7 +15,7 @@ use support::writer::{Row, encode, send};
 use support::{memory, now_ms, until};
 
 /// Series of a short run.
-const SERIES: usize = 50_000;
+const SERIES: usize = 20_000;
 /// Series of a request that fills the node.
 const BATCH: usize = 5_000;
 /// What a query may take for each series of the node: all of them fit into an answer of one sample each.
@@ -158,12 +158,12 @@ async fn deep_and_long_texts_are_answered() {
     let range = "[5m:1m]";
     for (name, query, want) in [
         ("400,000 parentheses", nested("(", "1", ")", 400_000), ResultOrLimit),
-        ("parentheses that stay open", "(".repeat(800_000), Says(400, "unexpected end of input")),
+        ("parentheses that stay open", "(".repeat(800_000), ResultOrLimit),
         ("minuses", "-".repeat(800_000) + "m1", ResultOrLimit),
         ("minuses before a number", "-".repeat(800_000) + "1", ResultOrLimit),
         ("functions", nested("abs(", "m1{n=\"1\"}", ")", 160_000), ResultOrLimit),
         ("aggregations", nested("sum(", "m1{n=\"1\"}", ")", 160_000), ResultOrLimit),
-        ("subqueries", nested("sum_over_time(", "m1{n=\"1\"}", &format!("{range})"), 30_000), ResultOrLimit),
+        ("subqueries", nested("sum_over_time(", "m1{n=\"1\"}", &format!("{range})"), 1_000), ResultOrLimit),
         ("a tree to the right", "2^".repeat(300_000) + "1", ResultOrLimit),
         ("100,000 numbers", terms(&|n| n.to_string(), 100_000), ResultOrLimit),
         ("100,000 selectors of what is there", terms(&|n| format!("m1{{n=\"{}1\"}}", n % 99), 100_000), ResultOrLimit),
@@ -218,7 +218,7 @@ async fn queries_over_everything_stay_within_their_memory() {
     of.range("everything on 60 steps", all, 60, ResultOrLimit).await;
     of.range("everything on 11,000 steps", all, 11_000, Says(422, "bytes")).await;
     of.range("a count of it", &format!("count({all})"), 60, ResultOrLimit).await;
-    of.range("a join of it", &format!("{all} * on() group_left {all}"), 60, ResultOrLimit).await;
+    of.range("a join of it", &format!("{all} * on() group_left {all}"), 60, Says(422, ones)).await;
     let matches: Vec<(&str, &str)> = (0..2000).map(|_| ("match[]", all)).chain([("limit", "3")]).collect();
     of.ask("2,000 match[]", "series", &matches, Rows(3)).await;
     of.ask("2,000 match[] of names", "labels", &matches, Rows(3)).await;
@@ -269,7 +269,8 @@ async fn long_ranges_patterns_and_labels_that_explode_are_bounded() {
         ("many quantifiers", "(.*.*.*.*.*.*.*.*)+x".to_owned(), Rows(0)),
         ("repeated repetitions", "((a{100}){100}){100}".to_owned(), Says(400, "invalid repeat count")),
         ("a pattern that is too large", "\\\\pL{1000}x*".to_owned(), Says(400, "expression too large")),
-        ("deep groups", nested("(", "a", ")", 50_000), Says(400, "nests too deeply")),
+        ("deep groups", nested("(", "a", ")", 50_000), Rows(0)),
+        ("deep repetitions", nested("(?:", "a", ")*", 50_000), Says(400, "nests too deeply")),
         ("a list of words", words(20_000), Rows(0)),
         ("words in between", format!(".*({}).*", words(2_000)), Rows(0)),
         ("words in any case", format!("(?i)({})", words(2_000)), Rows(0)),
@@ -281,7 +282,7 @@ async fn long_ranges_patterns_and_labels_that_explode_are_bounded() {
     let joined = nested("label_join(", "m1{n=\"1\"}", ",\"n\",\"\",\"n\",\"n\")", 40);
     of.instant("a label that doubles", &joined, Says(422, "label value of")).await;
     let replaced = nested("label_replace(", "m1", ",\"n\",\"$0$0$0$0\",\"n\",\".*\")", 40);
-    of.instant("labels that grow by four", &replaced, Says(422, "label value of")).await;
+    of.instant("labels that grow by four", &replaced, Says(422, "bytes")).await;
     let long = "x".repeat(900_000);
     of.instant("long labels", &format!("label_replace(m1,\"y\",\"{long}\",\"n\",\".*\")"), Says(422, "bytes")).await;
     of.is_well().await;
