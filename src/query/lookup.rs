@@ -198,6 +198,7 @@ fn add_exemplars(
 }
 
 /// Without selectors everything matches.
+#[allow(clippy::mutable_key_type, reason = "matchers are told apart by name, comparison and value alone")]
 fn any_of(selectors: &[Vec<Matcher>], budget: &QueryBudget) -> Vec<Vec<Matcher>> {
     if selectors.is_empty() {
         return vec![Vec::new()];

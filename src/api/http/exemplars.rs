@@ -47,6 +47,7 @@ pub async fn exemplars(State(app): State<App>, Tenant(tenant): Tenant, params: P
 }
 
 /// The conditions of all selectors of a query, each list once.
+#[allow(clippy::mutable_key_type, reason = "matchers are told apart by name, comparison and value alone")]
 fn selectors_of(ast: &Ast) -> Vec<Vec<Matcher>> {
     let (mut selectors, mut known) = (Vec::new(), HashSet::new());
     for id in ast.post_order(ast.root) {

@@ -54,7 +54,7 @@ fn merge(
     budget: &Budget,
 ) -> Result<(), Error> {
     while let ([a, after_a @ ..], [b, after_b @ ..]) = (left, right) {
-        if out.len() % RUN == 0 {
+        if out.len().is_multiple_of(RUN) {
             budget.check()?;
         }
         if compare(a, b).is_le() {
