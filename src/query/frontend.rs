@@ -24,6 +24,7 @@ use crate::model::TenantId;
 use crate::promql::ast::{Ast, Expr, Node};
 use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
+use crate::promql::exec::helpers::Helpers;
 use crate::promql::exec::result::QueryResult;
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::plan::PlanNode;
@@ -48,6 +49,8 @@ pub struct QueryOptions {
     pub lookback_ms: i64,
     /// Queries at the same time.
     pub concurrency: usize,
+    /// Threads that compute for queries; what is beyond the first helps whoever has most to do.
+    pub threads: usize,
     /// What one query may hold.
     pub limits: Limits,
     /// Parts of the language that are switched on.
@@ -127,6 +130,7 @@ pub struct Queries {
     pub(super) options: QueryOptions,
     pub(super) places: Arc<Semaphore>,
     pub(super) node: Arc<NodeBudget>,
+    helpers: Arc<Helpers>,
     pub(super) active: Arc<ActiveQueries>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
@@ -138,9 +142,10 @@ impl Queries {
     pub fn new(leaf: Arc<Leaf>, options: QueryOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let places = Arc::new(Semaphore::new(options.concurrency));
         let node = NodeBudget::new(options.total_bytes);
+        let helpers = Helpers::new(options.threads.saturating_sub(1));
         let active = ActiveQueries::new(clock.now_ms());
         let slow = SlowLog { threshold: options.slow };
-        Self { leaf, options, places, node, active, clock, metrics, slow }
+        Self { leaf, options, places, node, helpers, active, clock, metrics, slow }
     }
 
     /// Queries that are not over.
@@ -190,7 +195,8 @@ impl Queries {
             type_and_unit_labels: on(Feature::TypeAndUnitLabels),
             count_samples,
             ..EngineOptions::default()
-        });
+        })
+        .with_helpers(Arc::clone(&self.helpers));
         let job = Job { tenant, kind, text, times: Some(times) };
         let mut lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
         let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &tokio::runtime::Handle| {

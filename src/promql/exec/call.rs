@@ -11,7 +11,7 @@ use super::control::Budget;
 use super::error::Error;
 use super::labels::{KeyIndex, drop_reserved, merge_equal};
 use super::sort::sorted;
-use super::stream::NameRemoval;
+use super::work::NameRemoval;
 use crate::model::number::format_g;
 use crate::model::{Labels, StepGrid};
 use crate::promql::annotations::Annotations;

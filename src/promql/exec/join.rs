@@ -15,7 +15,7 @@ use super::control::Budget;
 use super::error::Error;
 use super::labels::{KeyIndex, drop_reserved, is_reserved, merge_steps};
 use super::set::{numbers, signature_labels};
-use super::stream::NameRemoval;
+use super::work::NameRemoval;
 use crate::model::Labels;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::{Cardinality, Matching};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::column::Column;
-use super::control::Budget;
+use super::control::CancelToken;
 use super::error::Error;
 use super::histogram_notes::start_overlap;
 use super::range_histogram::{HistogramFunction, Inside};
@@ -33,9 +33,12 @@ pub trait FloatFunction: Send {
 
     /// One non-empty window.
     fn one(&mut self, points: Points<'_>, edges: Edges, window: window::Window) -> f64;
+
+    /// The same for another thread.
+    fn fork(&self) -> Box<dyn FloatFunction>;
 }
 
-impl<K: Kernel + Send> FloatFunction for K {
+impl<K: Kernel + Clone + Send + 'static> FloatFunction for K {
     fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64], stopped: &dyn Fn() -> bool) {
         window::run_until(self, points, windows, out, stopped);
     }
@@ -47,9 +50,20 @@ impl<K: Kernel + Send> FloatFunction for K {
     fn one(&mut self, points: Points<'_>, edges: Edges, window: window::Window) -> f64 {
         self.eval(points, edges.lo, edges.hi, window)
     }
+
+    fn fork(&self) -> Box<dyn FloatFunction> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn FloatFunction> {
+    fn clone(&self) -> Self {
+        (**self).fork()
+    }
 }
 
 /// A function of a range vector, ready for any number of series.
+#[derive(Clone)]
 pub struct RangeFunction {
     /// Which.
     pub function: FunctionName,
@@ -66,6 +80,7 @@ pub struct RangeFunction {
     extended: bool,
     /// Of histograms only count and sum are wanted.
     pub totals: bool,
+    cancel: CancelToken,
 }
 
 impl RangeFunction {
@@ -75,6 +90,7 @@ impl RangeFunction {
         range: &RangeVector,
         span: Span,
         mut params: Vec<Vec<f64>>,
+        cancel: &CancelToken,
     ) -> Result<Self, Error> {
         check_modifiers(function, range)?;
         let extended = range.anchored || range.smoothed;
@@ -131,6 +147,7 @@ impl RangeFunction {
             bad_factors,
             extended,
             totals: range.totals,
+            cancel: cancel.clone(),
         })
     }
 
@@ -141,7 +158,6 @@ impl RangeFunction {
         samples: &RangeSamples,
         out: &mut Column,
         notes: &mut Annotations,
-        budget: &Budget,
     ) -> Result<(), Error> {
         for (step, text) in &self.bad_factors {
             let window = self.windows.window(*step);
@@ -152,12 +168,13 @@ impl RangeFunction {
         }
         out.reset(self.windows.grid.len());
         if samples.histograms.is_empty() {
-            self.floats.run(samples.points(), &self.windows, &mut out.values, &|| budget.check().is_err());
+            let cancel = &self.cancel;
+            self.floats.run(samples.points(), &self.windows, &mut out.values, &|| cancel.check().is_err());
         } else {
-            self.eval_mixed(labels, samples, out, notes, budget);
+            self.eval_mixed(labels, samples, out, notes);
         }
         // What ended early is of no use.
-        budget.check()?;
+        self.cancel.check()?;
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
         if counter && starts_overlap(&samples.ts, &samples.starts, &samples.histogram_ts, &self.windows) {
             notes.warning(self.span, start_overlap(labels.metric()));
@@ -171,20 +188,13 @@ impl RangeFunction {
         Ok(())
     }
 
-    fn eval_mixed(
-        &mut self,
-        labels: &Labels,
-        samples: &RangeSamples,
-        out: &mut Column,
-        notes: &mut Annotations,
-        budget: &Budget,
-    ) {
+    fn eval_mixed(&mut self, labels: &Labels, samples: &RangeSamples, out: &mut Column, notes: &mut Annotations) {
         let points = samples.points();
         self.floats.begin(points);
         self.histograms.begin(samples);
         let (mut floats, mut histograms) = (Edges::default(), Edges::default());
         for step in 0..out.values.len() {
-            if budget.check().is_err() {
+            if self.cancel.check().is_err() {
                 return;
             }
             let window = self.windows.window(step);

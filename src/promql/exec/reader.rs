@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use super::column::{Column, Sample};
-use super::control::Budget;
 use super::error::Error;
 use crate::model::{Columns, Histogram, ResetHint, StepGrid, is_stale};
 use crate::promql::functions::histogram_range::HistogramPoints;
@@ -15,13 +14,8 @@ use crate::promql::functions::window::{Points, is_absent};
 use crate::promql::histogram::detect_reset;
 use crate::promql::source::SampleCursor;
 
-/// Reads everything a cursor has into `out`. It counts while it is read; nothing of it stays.
-pub fn read_all(
-    cursor: &mut dyn SampleCursor,
-    out: &mut Columns,
-    piece: &mut Columns,
-    budget: &mut Budget,
-) -> Result<(), Error> {
+/// Reads everything a cursor has into `out`.
+pub fn read_all(cursor: &mut dyn SampleCursor, out: &mut Columns, piece: &mut Columns) -> Result<(), Error> {
     out.clear();
     // The first piece is often the only one: it needs no copy.
     if !cursor.next(out).map_err(Error::Storage)? {
@@ -30,13 +24,7 @@ pub fn read_all(
     }
     while cursor.next(piece).map_err(Error::Storage)? {
         append(out, piece);
-        budget.check()?;
-        budget.room(out.heap_bytes())?;
     }
-    budget.samples_read += out.len() as u64;
-    let (samples, bytes) = (out.len(), out.heap_bytes());
-    budget.hold(samples, bytes)?;
-    budget.release(samples, bytes);
     Ok(())
 }
 
@@ -139,11 +127,9 @@ impl RangeSamples {
         }
     }
 
-    /// Takes the samples of a subquery's series, which are there twice until its function is evaluated.
-    pub fn take_steps(&mut self, column: &Column, grid: StepGrid, budget: &mut Budget) -> Result<(), Error> {
+    /// Takes the samples of a subquery's series.
+    pub fn take_steps(&mut self, column: &Column, grid: StepGrid) {
         let samples = column.values.iter().filter(|v| !is_absent(**v)).count();
-        budget
-            .room(samples * size_of::<(i64, f64)>() + column.histograms.len() * size_of::<(i64, Arc<Histogram>)>())?;
         self.clear();
         self.ts.reserve_exact(samples);
         self.vs.reserve_exact(samples);
@@ -160,7 +146,6 @@ impl RangeSamples {
                 None => {}
             }
         }
-        Ok(())
     }
 }
 
