@@ -44,6 +44,9 @@ pub enum Error {
         #[source]
         source: parquet::errors::ParquetError,
     },
+    /// Whoever reads does not want that many bytes.
+    #[error("{0}")]
+    Refused(#[source] crate::error::Error),
 }
 
 impl HasKind for Error {
@@ -51,6 +54,7 @@ impl HasKind for Error {
         match self {
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Store { source: object_store::Error::NotFound { .. }, .. } => Kind::NotFound,
+            Self::Refused(e) => e.kind(),
             Self::Store { .. } => Kind::Unavailable,
             Self::Input { .. } | Self::Encode { .. } => Kind::Internal,
         }

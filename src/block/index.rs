@@ -4,7 +4,6 @@
 //!
 //! *Not here:* the file (`series`), samples.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use foldhash::fast::FixedState;
@@ -153,30 +152,48 @@ impl SeriesIndex {
     }
 
     /// Names of labels of the series that fulfil all matchers and may have a sample in `range`.
-    pub(crate) fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> BTreeSet<String> {
+    pub(crate) fn label_names<'a>(
+        &'a self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
         let mut seen = vec![false; self.symbols.ends.len()];
         for row in self.matching(matchers, range) {
             for (name, _) in self.row(row) {
                 seen[*name as usize] = true;
             }
         }
-        self.names_of(&seen)
+        self.names_of(seen)
     }
 
     /// Values of label `name` of the series that fulfil all matchers and may have a sample in `range`.
-    pub(crate) fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> BTreeSet<String> {
-        let Some(name) = self.symbols.find(name) else { return BTreeSet::new() };
-        let mut seen = vec![false; self.symbols.ends.len()];
-        for row in self.matching(matchers, range) {
-            if let Some(value) = self.value(row, Some(name)) {
-                seen[value as usize] = true;
+    pub(crate) fn label_values<'a>(
+        &'a self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut seen = Vec::new();
+        if let Some(name) = self.symbols.find(name) {
+            seen.resize(self.symbols.ends.len(), false);
+            for row in self.matching(matchers, range) {
+                if let Some(value) = self.value(row, Some(name)) {
+                    seen[value as usize] = true;
+                }
             }
         }
-        self.names_of(&seen)
+        self.names_of(seen)
     }
 
-    fn names_of(&self, seen: &[bool]) -> BTreeSet<String> {
-        (0u32..).zip(seen).filter(|(_, s)| **s).map(|(symbol, _)| self.symbols.get(symbol).to_owned()).collect()
+    /// The texts of the symbols that were seen, in no order.
+    fn names_of(&self, seen: Vec<bool>) -> impl Iterator<Item = &str> {
+        (0u32..).zip(seen).filter(|(_, seen)| *seen).map(|(symbol, _)| self.symbols.get(symbol))
+    }
+
+    /// Heap bytes of the label set of a row once it is made.
+    pub(crate) fn label_bytes(&self, row: u32) -> usize {
+        let text = |symbol: u32| self.symbols.get(symbol).len() + 2;
+        16 + self.row(row).iter().map(|(name, value)| text(*name) + text(*value)).sum::<usize>()
     }
 
     fn for_matching(&self, matchers: &[Matcher], mut each: impl FnMut(u32)) {

@@ -40,5 +40,6 @@ pub use error::{Error, Result};
 pub use packed::PackedSeries;
 pub use reader::{BlockReader, BlockSeries, FileRef};
 pub use schema::Kind;
+pub use select::Admit;
 pub use sizes::{ColumnSize, FileSizes};
 pub use writer::{Block, BlockFile, BlockWriter, FileStats, SeriesInput, WriterOptions};

@@ -5,7 +5,6 @@
 //!
 //! *Not here:* fetching (`fetch`), decoding of samples (`select`), which blocks there are (`store`).
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
@@ -18,6 +17,7 @@ use super::fetch::{OpenFile, Rows};
 use super::index::SeriesIndex;
 use super::packed::PackedSeries;
 use super::schema::{Kind, TENANT_KEY};
+use super::select::Admit;
 use super::series::{SeriesBatch, read_map};
 use super::{Error, Result};
 use crate::model::{Columns, Exemplar, Labels, LabelsBuilder, Matcher, TimeRange};
@@ -142,7 +142,17 @@ impl BlockReader {
     /// As [`BlockReader::select`], with samples that are fetched and decoded only when they are taken. A series may turn out
     /// to have none in `range`.
     pub async fn select_packed(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<PackedSeries>> {
-        self.pack_series(&self.index.matching(matchers, range), range).await
+        self.select_within(matchers, range, &|_| Ok(())).await
+    }
+
+    /// As [`BlockReader::select_packed`]; `admit` is told of bytes before they are held.
+    pub async fn select_within(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        admit: &Admit<'_>,
+    ) -> Result<Vec<PackedSeries>> {
+        self.pack_series(&self.index.matching(matchers, range), range, admit).await
     }
 
     /// Label sets (and hashes) of the series that fulfil all matchers and may have a sample in `range`, in block order.
@@ -156,12 +166,21 @@ impl BlockReader {
     }
 
     /// Names of labels of those series.
-    pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> BTreeSet<String> {
+    pub fn label_names<'a>(
+        &'a self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
         self.index.label_names(matchers, range)
     }
 
     /// Values of one label of those series.
-    pub fn label_values(&self, name: &str, matchers: &[Matcher], range: TimeRange) -> BTreeSet<String> {
+    pub fn label_values<'a>(
+        &'a self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
         self.index.label_values(name, matchers, range)
     }
 

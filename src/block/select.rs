@@ -24,13 +24,16 @@ use super::schema::Kind;
 use super::{Result, histograms};
 use crate::model::{Columns, Histogram, STALE_NAN_BITS, TimeRange};
 
+/// Is told how many bytes are about to be held, and may refuse.
+pub type Admit<'a> = dyn Fn(usize) -> Result<()> + Send + Sync + 'a;
+
 pub(crate) type Timelines = HashMap<u32, Arc<Vec<i64>>>;
 
 impl BlockReader {
     /// The samples in `range` of these series (ascending row numbers); series without any are left out.
     pub(crate) async fn read_series(&self, wanted: &[u32], range: TimeRange) -> Result<Vec<BlockSeries>> {
         let mut found = Vec::with_capacity(wanted.len());
-        for series in self.pack_series(wanted, range).await? {
+        for series in self.pack_series(wanted, range, &|_| Ok(())).await? {
             let (labels, hash) = (series.labels.clone(), series.hash);
             let samples = series.samples()?;
             if !samples.is_empty() {
@@ -40,10 +43,17 @@ impl BlockReader {
         Ok(found)
     }
 
-    /// Fetches the samples in `range` of these series (ascending row numbers).
-    pub(crate) async fn pack_series(&self, wanted: &[u32], range: TimeRange) -> Result<Vec<PackedSeries>> {
+    /// Fetches the samples in `range` of these series (ascending row numbers); `admit` is told of bytes before they are
+    /// held.
+    pub(crate) async fn pack_series(
+        &self,
+        wanted: &[u32],
+        range: TimeRange,
+        admit: &Admit<'_>,
+    ) -> Result<Vec<PackedSeries>> {
+        admit(wanted.iter().map(|row| size_of::<PackedSeries>() + self.index.label_bytes(*row)).sum())?;
         let pack = async |file: &Option<Arc<RowsFile>>, kind| match file {
-            Some(file) => self.pack_file(file, kind, wanted, range).await.map(Some),
+            Some(file) => self.pack_file(file, kind, wanted, range, admit).await.map(Some),
             None => Ok(None),
         };
         let files = [pack(&self.samples, Kind::Samples).await?, pack(&self.histograms, Kind::Histograms).await?];
@@ -57,6 +67,7 @@ impl BlockReader {
         kind: Kind,
         wanted: &[u32],
         range: TimeRange,
+        admit: &Admit<'_>,
     ) -> Result<PackedFile> {
         let bounds = wanted.first().zip(wanted.last());
         let may_hold = |group: &usize| {
@@ -75,6 +86,7 @@ impl BlockReader {
             }
         }
         let timelines = self.read_timelines(&rows.file, &plans).await?;
+        admit(want.iter().map(|r| r.end.saturating_sub(r.start) as usize).sum())?;
         let bytes = rows.file.fetch(want).await?;
         Ok(PackedFile { rows: Arc::clone(rows), plans, bytes, timelines })
     }

@@ -109,7 +109,7 @@ impl Merge {
         while source.ready.as_slice().is_empty() && source.at < all {
             let end = all.min(source.at + SERIES_AT_ONCE);
             let rows: Vec<u32> = (source.at as u32..end as u32).collect();
-            let packed = source.input.reader.pack_series(&rows, TimeRange::all()).await;
+            let packed = source.input.reader.pack_series(&rows, TimeRange::all(), &|_| Ok(())).await;
             source.ready = packed.map_err(|e| source.input.broken(e))?.into_iter();
             source.at = end;
         }

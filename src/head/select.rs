@@ -53,9 +53,10 @@ impl HeadSeries {
         self.chunks.iter().map(Chunk::len).sum()
     }
 
-    /// Bytes of its chunks.
+    /// Bytes held, those of its chunks and its cursor included.
     pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(Chunk::heap_bytes).sum()
+        let chunks: usize = self.chunks.iter().map(|c| c.heap_bytes() + size_of::<(usize, Chunk)>()).sum();
+        size_of::<Self>() + size_of::<ChunkCursor>() + self.labels.heap_bytes() + chunks
     }
 }
 
@@ -94,16 +95,30 @@ impl Head {
 
     /// Series of a tenant that fulfil all matchers and may have samples in the range, in order of id.
     pub fn select(&self, tenant: &TenantId, matchers: &[Matcher], range: TimeRange) -> Vec<HeadSeries> {
-        let Some(tenant) = self.tenant(tenant).map(|n| &self.tenants[n.0 as usize]) else { return Vec::new() };
+        let all = self.select_within(tenant, matchers, range, |_| Ok::<(), std::convert::Infallible>(()));
+        all.unwrap_or_else(|never| match never {})
+    }
+
+    /// As [`Head::select`]; `admit` is asked about each series before the next one is made, and ends it with an error.
+    pub fn select_within<E>(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        mut admit: impl FnMut(&HeadSeries) -> Result<(), E>,
+    ) -> Result<Vec<HeadSeries>, E> {
+        let Some(tenant) = self.tenant(tenant).map(|n| &self.tenants[n.0 as usize]) else { return Ok(Vec::new()) };
         let ids = self.matching(tenant, matchers);
-        let mut out = Vec::with_capacity(ids.len() as usize);
+        let mut out = Vec::new();
         for series in ids.iter().filter_map(|id| self.series_by_id(id)) {
             let chunks = series.chunks_in(range);
             if !chunks.is_empty() {
-                out.push(HeadSeries { labels: self.labels_of(series), hash: series.hash, chunks, range });
+                let found = HeadSeries { labels: self.labels_of(series), hash: series.hash, chunks, range };
+                admit(&found)?;
+                out.push(found);
             }
         }
-        out
+        Ok(out)
     }
 
     /// Label sets of the series that `select` would find, without their samples; made one by one, so that whoever
@@ -134,17 +149,20 @@ impl Head {
         names.into_iter().map(str::to_owned).collect()
     }
 
-    /// Values of one label of such series, sorted.
-    pub fn label_values(&self, tenant: &TenantId, name: &str, matchers: &[Matcher], range: TimeRange) -> Vec<String> {
-        let Some(tenant) = self.tenant(tenant).map(|n| &self.tenants[n.0 as usize]) else { return Vec::new() };
-        let Some(name) = tenant.index.name(name) else { return Vec::new() };
+    /// Values of one label of such series, each once, in no order.
+    pub fn label_values<'a>(
+        &'a self,
+        tenant: &TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
+        let tenant = self.tenant(tenant).map(|n| &self.tenants[n.0 as usize]);
+        let found = tenant.and_then(|tenant| Some((tenant, tenant.index.name(name)?)));
         let all = matchers.is_empty() && self.covers(range);
-        let ids = if all { RoaringBitmap::new() } else { self.matching_in(tenant, matchers, range) };
-        let pairs = name.pairs.iter().map(|id| tenant.index.pair(*id));
-        let mut values: Vec<_> =
-            pairs.filter(|p| all || p.postings.meets(&ids)).map(|p| String::from(&*p.value)).collect();
-        values.sort_unstable();
-        values
+        let ids = found.filter(|_| !all).map(|(tenant, _)| self.matching_in(tenant, matchers, range));
+        let pairs = found.into_iter().flat_map(|(tenant, name)| name.pairs.iter().map(|id| tenant.index.pair(*id)));
+        pairs.filter(move |p| ids.as_ref().is_none_or(|ids| p.postings.meets(ids))).map(|p| &*p.value)
     }
 
     /// Exemplars in the range of series that fulfil all matchers.

@@ -40,6 +40,9 @@ impl MatchOp {
     }
 }
 
+/// Whether whoever asked wants no answer any more.
+pub type Stopped = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// One condition on one label.
 #[derive(Clone)]
 pub struct Matcher {
@@ -50,6 +53,7 @@ pub struct Matcher {
     /// Value or pattern as written.
     pub value: Arc<str>,
     pattern: Option<Arc<Pattern>>,
+    stopped: Option<Stopped>,
 }
 
 impl Matcher {
@@ -59,12 +63,23 @@ impl Matcher {
             MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Pattern::new(value).map_err(|e| e.to_string())?)),
             MatchOp::Equal | MatchOp::NotEqual => None,
         };
-        Ok(Self { name: Arc::from(name), op, value: Arc::from(value), pattern })
+        Ok(Self { name: Arc::from(name), op, value: Arc::from(value), pattern, stopped: None })
     }
 
     /// `name="value"`.
     pub fn equal(name: &str, value: &str) -> Self {
-        Self { name: Arc::from(name), op: MatchOp::Equal, value: Arc::from(value), pattern: None }
+        Self { name: Arc::from(name), op: MatchOp::Equal, value: Arc::from(value), pattern: None, stopped: None }
+    }
+
+    /// A copy that gives up: a pattern may take its time with each of a million values. Once `stopped` says so its pattern
+    /// matches anything or nothing, and whoever asked has to look there too before what was found is used.
+    pub fn until(&self, stopped: &Stopped) -> Self {
+        Self { stopped: Some(Arc::clone(stopped)), ..self.clone() }
+    }
+
+    /// Bytes its compiled pattern takes, and may come to take while it is used.
+    pub fn pattern_bytes(&self) -> usize {
+        self.pattern.as_ref().map_or(0, |p| p.heap_bytes())
     }
 
     /// Whether a label value (`""` where absent) fulfils the condition.
@@ -97,6 +112,9 @@ impl Matcher {
     }
 
     fn pattern_matches(&self, value: &str) -> bool {
+        if self.stopped.as_ref().is_some_and(|stopped| stopped()) {
+            return false;
+        }
         self.pattern.as_ref().is_some_and(|pattern| pattern.matches(value))
     }
 }
@@ -142,6 +160,8 @@ impl fmt::Debug for Matcher {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -155,6 +175,18 @@ mod tests {
         assert!(m(MatchOp::Regex, "a||b").matches_empty());
         let refused = Matcher::new("a", MatchOp::Regex, "(").unwrap_err();
         assert_eq!(refused, "error parsing regexp: missing closing ): `(`");
+    }
+
+    #[test]
+    fn a_pattern_gives_up_when_it_is_told_to() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let stopped: Stopped = Arc::new(move || seen.load(Ordering::Relaxed));
+        let m = Matcher::new("a", MatchOp::Regex, "(b.)*c").unwrap().until(&stopped);
+        assert!(m.matches("bxc"));
+        stop.store(true, Ordering::Relaxed);
+        assert!(!m.matches("bxc"));
+        assert!(m.pattern_bytes() > Matcher::new("a", MatchOp::Regex, "b|c").unwrap().pattern_bytes());
     }
 
     #[test]

@@ -20,6 +20,6 @@ pub use batch::{Batch, ExemplarRow, HistogramRow, MetadataRow, MetricType, Sampl
 pub use histogram::{Histogram, ResetHint, Span};
 pub use ids::{BlockName, Epoch, NodeId, SeriesId, ShardId, TenantId};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
-pub use matcher::{MatchOp, Matcher};
+pub use matcher::{MatchOp, Matcher, Stopped};
 pub use sample::{Columns, Exemplar, STALE_NAN_BITS, is_stale, stale_nan};
 pub use time::{StepGrid, TimeRange};

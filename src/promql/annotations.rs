@@ -1,7 +1,7 @@
 //! What a query's author should know although the query did not fail: warnings and infos.
 //!
 //! *Invariants:* of annotations with the same text only one is kept, wherever in the query they arose: the one added
-//! last gives the position.
+//! last gives the position. What they take is bounded ([`MOST_BYTES`]), also where each of a million series has its own.
 //!
 //! *Not here:* the texts (each evaluating module words its own), where they go in an answer (`api`).
 
@@ -12,6 +12,12 @@ use crate::model::number::{format_g, format_g_precision};
 
 /// Most annotations of each severity in an API answer.
 pub const API_LIMIT: usize = 10;
+
+/// Most bytes of texts that are kept; of those left out only the number is known.
+const MOST_BYTES: usize = 4 << 20;
+
+/// What an annotation takes besides its text, about.
+const ENTRY_BYTES: usize = 128;
 
 /// How serious an annotation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +49,10 @@ impl Severity {
 pub struct Annotations {
     /// By severity and text without prefix and position. Annotations of storage have no position and no prefix.
     entries: BTreeMap<(Severity, Box<str>), Origin>,
+    /// Bytes of them.
+    bytes: usize,
+    /// Warnings and infos that had no room.
+    left_out: [usize; 2],
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,12 +91,12 @@ impl Annotations {
 
     /// Adds a warning about the expression at `span`; `text` is without prefix and position.
     pub fn warning(&mut self, span: Span, text: impl Into<Box<str>>) {
-        self.entries.insert((Severity::Warning, text.into()), Origin::Expression(span, None));
+        self.insert((Severity::Warning, text.into()), Origin::Expression(span, None));
     }
 
     /// Adds an info about the expression at `span`.
     pub fn info(&mut self, span: Span, text: impl Into<Box<str>>) {
-        self.entries.insert((Severity::Info, text.into()), Origin::Expression(span, None));
+        self.insert((Severity::Info, text.into()), Origin::Expression(span, None));
     }
 
     /// Adds an info about corrected buckets, merged with an earlier one of the same text.
@@ -95,12 +105,12 @@ impl Annotations {
         if let Some(Origin::Expression(_, Some(earlier))) = self.entries.get(&key) {
             found.merge(earlier);
         }
-        self.entries.insert(key, Origin::Expression(span, Some(found)));
+        self.insert(key, Origin::Expression(span, Some(found)));
     }
 
     /// Adds a warning of storage: it is shown as it is.
     pub fn storage_warning(&mut self, text: impl Into<Box<str>>) {
-        self.entries.insert((Severity::Warning, text.into()), Origin::Storage);
+        self.insert((Severity::Warning, text.into()), Origin::Storage);
     }
 
     /// Takes over what another collector has.
@@ -108,10 +118,18 @@ impl Annotations {
         for ((severity, text), origin) in other.entries {
             match origin {
                 Origin::Expression(span, Some(found)) => self.forced_monotonicity(span, text, found),
-                origin => {
-                    self.entries.insert((severity, text), origin);
-                }
+                origin => self.insert((severity, text), origin),
             }
+        }
+        self.left_out.iter_mut().zip(other.left_out).for_each(|(n, more)| *n += more);
+    }
+
+    fn insert(&mut self, key: (Severity, Box<str>), origin: Origin) {
+        let bytes = ENTRY_BYTES + key.1.len();
+        if self.bytes + bytes > MOST_BYTES && !self.entries.contains_key(&key) {
+            self.left_out[key.0 as usize] += 1;
+        } else if self.entries.insert(key, origin).is_none() {
+            self.bytes += bytes;
         }
     }
 
@@ -130,7 +148,7 @@ impl Annotations {
     /// line that says how many were left out.
     pub fn render(&self, severity: Severity, query: &str, limit: usize) -> Vec<String> {
         let mut out = Vec::new();
-        let mut omitted = 0;
+        let mut omitted = self.left_out[severity as usize];
         for ((_, text), origin) in self.entries.iter().filter(|((s, _), _)| *s == severity) {
             if limit > 0 && out.len() == limit {
                 omitted += 1;
@@ -203,6 +221,15 @@ mod tests {
         assert_eq!(shown.len(), 11);
         assert_eq!(shown[10], "3 more info annotations omitted");
         assert_eq!(a.render(Severity::Info, "a", 0).len(), 13);
+    }
+
+    #[test]
+    fn texts_without_end_are_counted_and_not_kept() {
+        let mut a = Annotations::default();
+        (0..100_000).for_each(|i| a.warning(Span::default(), format!("{i:06}")));
+        assert!(a.bytes <= MOST_BYTES && a.entries.len() > 10_000);
+        assert_eq!(a.render(Severity::Warning, "a", 10)[10], "99990 more warning annotations omitted");
+        assert!(a.render(Severity::Info, "a", 10).is_empty());
     }
 
     #[test]

@@ -267,6 +267,26 @@ pub struct DurationExpr {
     pub wrapped: bool,
 }
 
+impl Expr {
+    /// Heap bytes held by this node alone.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::String(bytes) => bytes.len(),
+            Self::Vector(vs) => size_of_val(&**vs) + vs.matchers.iter().map(matcher_bytes).sum::<usize>(),
+            Self::Binary(b) => size_of_val(&**b),
+            Self::Aggregate(a) => size_of_val(&**a) + a.grouping.iter().map(|l| 32 + l.len()).sum::<usize>(),
+            Self::Call(call) => size_of_val(&*call.args),
+            Self::Subquery(sub) => size_of_val(sub),
+            _ => 0,
+        }
+    }
+}
+
+/// A matcher with its name, value and pattern.
+fn matcher_bytes(m: &Matcher) -> usize {
+    size_of_val(m) + 4 * size_of::<usize>() + m.name.len() + m.value.len() + m.pattern_bytes()
+}
+
 /// The children of a node, in order of evaluation.
 pub type Children = SmallVec<[ExprId; 3]>;
 
@@ -356,6 +376,12 @@ impl Ast {
         }
         order.reverse();
         order
+    }
+
+    /// Heap bytes held, compiled patterns included.
+    pub fn heap_bytes(&self) -> usize {
+        let own: usize = self.nodes.iter().map(|node| node.expr.heap_bytes()).sum();
+        self.text.len() + size_of::<Node>() * self.nodes.capacity() + own
     }
 
     fn type_of(&self, expr: &Expr) -> ValueType {

@@ -24,4 +24,4 @@ pub mod value_type;
 
 pub use duration::fold_durations;
 pub use error::ParseError;
-pub use parser::{ParseOptions, parse, parse_metric, parse_selector};
+pub use parser::{ParseOptions, parse, parse_metric, parse_selector, parse_within};

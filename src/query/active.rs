@@ -123,7 +123,7 @@ pub struct Active {
     pub since_ms: i64,
     /// When it was asked, on the monotonic clock.
     pub since: Duration,
-    /// Bytes it holds of what it read.
+    /// Bytes it holds.
     pub budget: Arc<QueryBudget>,
     /// What it fetched from the bucket.
     pub fetched: Arc<FetchStats>,
@@ -143,9 +143,9 @@ impl Active {
         self.stop.cancel();
     }
 
-    /// Most bytes it has held at once, near enough: the peaks of what it read and of what it made of that.
+    /// Most bytes it has held at once; those of columns are counted in steps.
     pub fn peak_bytes(&self) -> u64 {
-        self.budget.peak() + self.cancel.peak_bytes() as u64
+        self.budget.peak()
     }
 
     /// Changes what it took so far.

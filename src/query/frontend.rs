@@ -1,7 +1,7 @@
 //! Queries as clients ask them: parse, plan, fetch, evaluate, within time and memory.
 //!
-//! *Invariants:* a query that is no PromQL never waits for a place. Evaluation runs on a blocking thread, so a heavy query
-//! never holds up writes.
+//! *Invariants:* a query that is no PromQL never waits for a place, unless it is so large that even reading it is work.
+//! Evaluation runs on a blocking thread, so a heavy query never holds up writes. Tree and plan count for the budget.
 //!
 //! *Not here:* places, time limits, what is counted (`query::job`), HTTP (`api::http::query`), where samples come from
 //! (`query::leaf`).
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::active::{Active, ActiveQueries, Job, QueryKind};
-use super::budget::NodeBudget;
+use super::budget::{NodeBudget, QueryBudget};
 use super::job::{Done, Interrupted};
 use super::leaf::Leaf;
 use super::metrics::Metrics;
@@ -21,15 +21,24 @@ use crate::config::{Feature, Features};
 use crate::env::Clock;
 use crate::error::{HasKind, Kind};
 use crate::model::TenantId;
-use crate::promql::ast::Ast;
-use crate::promql::exec::column::Sample;
+use crate::promql::ast::{Ast, Expr, Node};
 use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
 use crate::promql::exec::helpers::Helpers;
-use crate::promql::exec::result::{QueryResult, QueryValue};
+use crate::promql::exec::result::QueryResult;
 use crate::promql::exec::{Engine, EngineOptions, Times};
+use crate::promql::plan::PlanNode;
 use crate::promql::value_type::ValueType;
-use crate::promql::{ParseError, ParseOptions, parse};
+use crate::promql::{ParseError, ParseOptions, parse_within};
+
+/// Longest text that is read before it has a place, bytes, and most regular expressions in it.
+const AT_ONCE: (usize, usize) = (16 << 10, 8);
+
+/// Share of `query.max_bytes` that a tree may take while it is made.
+const TREE_SHARE: usize = 2;
+
+/// What planning takes at most for a node of the tree: a copy, and a node in a list that may just be growing.
+const PLAN_BYTES: usize = size_of::<Node>() + 3 * size_of::<PlanNode>();
 
 /// Settings of queries.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +182,10 @@ impl Queries {
     pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
         let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
         let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
-        let ast = self.checked(&text, times).inspect_err(|_| self.metrics.refused(kind))?;
+        let (options, most) = (self.parse_options(), self.options.limits.max_bytes / TREE_SHARE);
+        let at_once = text.len() <= AT_ONCE.0 && text.matches('~').count() <= AT_ONCE.1;
+        let ast = at_once.then(|| checked(&text, times, options, most).inspect_err(|_| self.metrics.refused(kind)));
+        let mut ast = ast.transpose()?;
         let on = |feature| self.options.features.has(feature);
         let engine = Engine::new(EngineOptions {
             lookback: lookback_ms.unwrap_or(self.options.lookback_ms),
@@ -189,48 +201,50 @@ impl Queries {
         let mut lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
         let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &tokio::runtime::Handle| {
             lap.next();
-            let plan = engine.plan(&ast, times)?;
+            let budget = &active.budget;
+            let ast = match ast.take() {
+                Some(ast) => ast,
+                None => within(budget, most, || checked(&active.job.text, times, options, most))?,
+            };
+            charge(budget, ast.heap_bytes())?;
+            let planned = ast.nodes.iter().filter(|n| !matches!(n.expr, Expr::Paren(_))).count();
+            let plan = within(budget, PLAN_BYTES * planned, || Ok(engine.plan(&ast, times)?))?;
+            charge(budget, plan.heap_bytes())?;
             let source = leaf.source(active);
             let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
             active.spend(|s| s.prepare = lap.next());
-            let result = engine.evaluate(&plan, fetched, times, &active.cancel)?;
+            let meter = Arc::clone(&active.budget);
+            let result = engine.evaluate(&plan, fetched, times, &active.cancel, Some(meter))?;
             active.spend(|s| {
                 (s.evaluate, s.series, s.samples) = (lap.next(), result.stats.series_read, result.stats.samples_read);
             });
-            active.budget.settle(bytes_of(&result.value));
+            active.budget.settle(result.value.bytes() as u64);
             Ok::<_, QueryError>(result)
         };
         self.job(job, timeout, work).await.map(|Done { value: result, active }| Answered { result, active })
     }
-
-    fn checked(&self, text: &str, times: Times) -> Result<Ast, QueryError> {
-        let ast = parse(text, self.parse_options())?;
-        check_type(&ast, times)?;
-        Ok(ast)
-    }
 }
 
-/// Heap bytes of an answer.
-fn bytes_of(value: &QueryValue) -> u64 {
-    let bytes = match value {
-        QueryValue::Scalar(..) => 0,
-        QueryValue::String(_, text) => text.len(),
-        QueryValue::Vector(samples) => samples
-            .iter()
-            .map(|s| {
-                let histogram = if let Sample::Histogram(h) = &s.sample { h.heap_bytes() } else { 0 };
-                size_of_val(s) + s.labels.heap_bytes() + histogram
-            })
-            .sum(),
-        QueryValue::Matrix(series) => series
-            .iter()
-            .map(|s| {
-                let histograms: usize = s.histograms.iter().map(|(_, h)| 16 + h.heap_bytes()).sum();
-                size_of_val(s) + s.labels.heap_bytes() + 16 * s.floats.capacity() + histograms
-            })
-            .sum(),
-    };
-    bytes as u64
+fn checked(text: &str, times: Times, options: ParseOptions, most_bytes: usize) -> Result<Ast, QueryError> {
+    let ast = parse_within(text, options, most_bytes)?;
+    check_type(&ast, times)?;
+    Ok(ast)
+}
+
+fn charge(budget: &QueryBudget, bytes: usize) -> Result<(), QueryError> {
+    budget.charge(bytes as u64).map_err(|e| EvalError::Bytes(e).into())
+}
+
+/// Does something that takes up to `bytes` while it is done.
+fn within<T>(
+    budget: &QueryBudget,
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, QueryError>,
+) -> Result<T, QueryError> {
+    charge(budget, bytes)?;
+    let outcome = work();
+    budget.release(bytes as u64);
+    outcome
 }
 
 /// A clock and when the current stage began.

@@ -15,6 +15,10 @@ use crate::head::HeadSeries;
 use crate::model::{Columns, Labels};
 use crate::promql::source::{SampleCursor, SelectedSeries};
 
+/// What a series of one piece takes here besides what its piece holds, at most: it stands in a list, then in another.
+pub const SERIES_BYTES: usize =
+    2 * (size_of::<(Labels, Vec<Piece>)>() + size_of::<SelectedSeries>()) + size_of::<Piece>();
+
 /// Batches of one block have that many numbers, in bits.
 const BLOCK_SHIFT: u32 = 20;
 

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -16,14 +17,15 @@ use tokio::sync::OnceCell;
 
 use super::active::Active;
 use super::blocks::Blocks;
-use super::budget::QueryBudget;
-use super::gather::Gathered;
-use crate::block::PackedSeries;
+use super::budget::{QueryBudget, Steps};
+use super::gather::{Gathered, SERIES_BYTES};
+use super::lookup::giving_up;
+use crate::block::{self, PackedSeries};
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
 use crate::ingest::ingester::Shard;
 use crate::meta::Views;
-use crate::model::{ShardId, TenantId, TimeRange};
+use crate::model::{Matcher, ShardId, TenantId, TimeRange};
 use crate::promql::source::{SelectRequest, SeriesSet, Source};
 use crate::store::catalog::snapshot::Block;
 use crate::store::counted::counting;
@@ -73,18 +75,22 @@ impl Leaf {
         request: &SelectRequest,
         budget: &QueryBudget,
     ) -> Result<SeriesSet, Error> {
-        let (matchers, range) = (&request.matchers, request.range);
-        let (heads, blocks) = self.read(tenant, range, |head| head.select(tenant, matchers, range)).await?;
+        let range = request.range;
+        let matchers = giving_up(&request.matchers, budget);
+        let mut steps = Steps::new(budget);
+        let from_head = |head: &Head| {
+            head.select_within(tenant, &matchers, range, |one| steps.charge((one.bytes() + SERIES_BYTES) as u64))
+        };
+        let (heads, blocks) = self.read(tenant, range, from_head).await?;
         let mut gathered = Gathered::default();
         for found in heads {
-            for one in &found {
-                budget.charge((one.bytes() + one.labels.heap_bytes()) as u64)?;
-            }
-            gathered.add_head(found);
+            gathered.add_head(found?);
         }
         if !blocks.is_empty() {
-            self.add_blocks(&mut gathered, blocks, request, budget).await?;
+            self.add_blocks(&mut gathered, blocks, (&matchers, range), budget).await?;
         }
+        // What patterns found is worth nothing once they gave up.
+        budget.check()?;
         Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
     }
 
@@ -92,15 +98,22 @@ impl Leaf {
         &self,
         gathered: &mut Gathered,
         blocks: Vec<Arc<Block>>,
-        request: &SelectRequest,
+        (matchers, range): (&[Matcher], TimeRange),
         budget: &QueryBudget,
     ) -> Result<(), Error> {
         let reads = blocks.into_iter().map(|block| async move {
             let reader = self.blocks.open(&block).await?;
-            let found = reader.select_packed(&request.matchers, request.range).await.map_err(storage)?;
+            let before = AtomicU64::new(0);
+            let admit = |bytes: usize| {
+                before.fetch_add(bytes as u64, Ordering::Relaxed);
+                budget.charge(bytes as u64).map_err(block::Error::Refused)
+            };
+            let found = reader.select_within(matchers, range, &admit).await.map_err(storage)?;
+            // What comes to be held while it is decoded is known only now.
             let shared = found.first().map_or(0, PackedSeries::shared_bytes);
-            let bytes = found.iter().map(|s| size_of::<PackedSeries>() + s.labels.heap_bytes()).sum::<usize>();
-            budget.charge((shared + bytes) as u64)?;
+            let each = |s: &PackedSeries| size_of_val(s) + s.labels.heap_bytes() + SERIES_BYTES;
+            let bytes = (shared + found.iter().map(each).sum::<usize>()) as u64;
+            budget.charge(bytes.saturating_sub(before.into_inner()))?;
             Ok::<_, Error>((block, found))
         });
         let read: Vec<_> = stream::iter(reads).buffered(BLOCKS_IN_FLIGHT).try_collect().await?;

@@ -5,9 +5,9 @@
 //!
 //! *Not here:* samples (`query::leaf`), limits of answers (`api`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::budget::QueryBudget;
+use super::budget::{QueryBudget, Steps};
 use super::leaf::{Leaf, storage};
 use crate::block::BlockReader;
 use crate::error::Error;
@@ -38,15 +38,23 @@ impl Weighs for String {
 /// What was found so far.
 struct Found<'a, T> {
     all: BTreeSet<T>,
-    budget: &'a QueryBudget,
+    steps: Steps<'a>,
 }
 
 impl<T: Ord + Weighs> Found<'_, T> {
     fn extend(&mut self, items: impl IntoIterator<Item = T>) -> Result<(), Error> {
         items.into_iter().try_for_each(|item| {
             let bytes = item.bytes();
-            if self.all.insert(item) { self.budget.charge(bytes as u64) } else { Ok(()) }
+            // What is there already costs nothing, and is looked at all the same: the query may be to stop.
+            let new = self.all.insert(item);
+            self.steps.charge(if new { bytes as u64 } else { 0 })
         })
+    }
+}
+
+impl Found<'_, String> {
+    fn extend_texts<'t>(&mut self, texts: impl Iterator<Item = &'t str>) -> Result<(), Error> {
+        texts.map(str::to_owned).try_for_each(|text| self.extend([text]))
     }
 }
 
@@ -80,7 +88,7 @@ impl Leaf {
             found.extend(head.label_names(tenant, matchers, range))
         };
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
-            found.extend(block.label_names(matchers, range))
+            found.extend_texts(block.label_names(matchers, range))
         };
         self.look_up(tenant, selectors, range, budget, from_head, from_block).await
     }
@@ -95,10 +103,10 @@ impl Leaf {
         budget: &QueryBudget,
     ) -> Result<BTreeSet<String>, Error> {
         let from_head = |head: &Head, matchers: &[Matcher], found: &mut Found<'_, String>| {
-            found.extend(head.label_values(tenant, name, matchers, range))
+            found.extend_texts(head.label_values(tenant, name, matchers, range))
         };
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
-            found.extend(block.label_values(name, matchers, range))
+            found.extend_texts(block.label_values(name, matchers, range))
         };
         self.look_up(tenant, selectors, range, budget, from_head, from_block).await
     }
@@ -114,14 +122,16 @@ impl Leaf {
         from_block: impl Fn(&BlockReader, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,
     ) -> Result<BTreeSet<T>, Error> {
         self.barrier().await?;
-        let mut found = Found { all: BTreeSet::new(), budget };
-        for matchers in any_of(selectors) {
+        let mut found = Found { all: BTreeSet::new(), steps: Steps::new(budget) };
+        for matchers in &any_of(selectors, budget) {
             let (heads, blocks) = self.read(tenant, range, |head| from_head(head, matchers, &mut found)).await?;
             heads.into_iter().collect::<Result<(), Error>>()?;
             for block in blocks {
                 from_block(&*self.blocks.open(&block).await?, matchers, &mut found)?;
             }
         }
+        // What patterns found is worth nothing once they gave up.
+        budget.check()?;
         Ok(found.all)
     }
 
@@ -153,6 +163,8 @@ impl Leaf {
         self.barrier().await?;
         let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         for matchers in selectors {
+            budget.check()?;
+            let matchers = &giving_up(matchers, budget);
             let (heads, blocks) = self.read(tenant, range, |head| head.exemplars(tenant, matchers, range)).await?;
             for one in heads.into_iter().flatten() {
                 add_exemplars(&mut all, one.labels, one.exemplars, budget)?;
@@ -186,6 +198,18 @@ fn add_exemplars(
 }
 
 /// Without selectors everything matches.
-fn any_of(selectors: &[Vec<Matcher>]) -> Vec<&[Matcher]> {
-    if selectors.is_empty() { vec![&[]] } else { selectors.iter().map(Vec::as_slice).collect() }
+#[allow(clippy::mutable_key_type, reason = "matchers are told apart by name, comparison and value alone")]
+fn any_of(selectors: &[Vec<Matcher>], budget: &QueryBudget) -> Vec<Vec<Matcher>> {
+    if selectors.is_empty() {
+        return vec![Vec::new()];
+    }
+    // Of the same ones one is enough.
+    let mut known = HashSet::new();
+    selectors.iter().filter(|m| known.insert(*m)).map(|m| giving_up(m, budget)).collect()
+}
+
+/// Matchers whose patterns give up when the query is to stop.
+pub(super) fn giving_up(matchers: &[Matcher], budget: &QueryBudget) -> Vec<Matcher> {
+    let stopped = budget.stopped();
+    matchers.iter().map(|m| m.until(&stopped)).collect()
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::active::Job;
+use super::budget::Steps;
 use super::frontend::Queries;
 use super::job::Done;
 use crate::error::Error;
@@ -34,17 +35,19 @@ impl Queries {
             let source = leaf.source(active);
             let mut found: BTreeMap<(String, Labels), Newest> = BTreeMap::new();
             let mut columns = Columns::default();
+            let mut steps = Steps::new(&active.budget);
             for matchers in selectors {
                 let set = runtime.block_on(source.select(&SelectRequest { matchers, range }))?;
                 active.spend(|s| s.series += set.series.len() as u64);
                 for mut series in set.series {
                     let Some((t, sample)) = last_of(series.cursor.as_mut(), &mut columns)? else { continue };
                     let labels = series.labels;
-                    active.budget.charge((size_of::<Newest>() + 2 * labels.heap_bytes()) as u64)?;
+                    steps.charge((2 * size_of::<Newest>() + 2 * labels.heap_bytes()) as u64)?;
                     active.spend(|s| s.samples += 1);
                     found.insert((labels.metric().to_owned(), labels.clone()), Newest { labels, t, sample });
                 }
             }
+            drop(steps);
             let found: Vec<Newest> = found.into_values().collect();
             active.budget.settle(found.iter().map(|n| (size_of::<Newest>() + n.labels.heap_bytes()) as u64).sum());
             Ok(found)

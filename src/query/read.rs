@@ -50,9 +50,12 @@ impl Queries {
             for query in queries {
                 let found = select(&source, query, active, runtime)?;
                 let result = encode_samples(found, active)?;
+                // For a moment it is there twice.
+                active.budget.charge(result.len() as u64)?;
                 encode_key(1, WireType::LengthDelimited, &mut response);
                 encode_varint(result.len() as u64, &mut response);
                 response.extend_from_slice(&result);
+                active.budget.release(result.len() as u64);
             }
             active.budget.settle(response.len() as u64);
             Ok(response)
@@ -115,11 +118,13 @@ fn for_each(
     Ok(())
 }
 
-/// A `QueryResult`, encoded.
+/// A `QueryResult`, encoded. The samples of a series are charged while they are collected, and given back when they are
+/// encoded.
 fn encode_samples(found: SeriesSet, active: &Active) -> Result<Vec<u8>, Error> {
     let (mut out, mut columns, mut samples) = (Vec::new(), Columns::default(), 0);
     for mut series in found.series {
         let mut one = wire::TimeSeries { labels: labels_of(&series.labels), ..wire::TimeSeries::default() };
+        let mut held = 0;
         for_each(series.cursor.as_mut(), active, &mut columns, |columns, i, histogram| {
             samples += 1;
             if samples > MOST_SAMPLES {
@@ -127,16 +132,32 @@ fn encode_samples(found: SeriesSet, active: &Active) -> Result<Vec<u8>, Error> {
             }
             let timestamp = columns.timestamps[i];
             match histogram {
-                Some(h) => one.histograms.push(histogram_of(timestamp, h)),
-                None => one.samples.push(wire::Sample { timestamp, value: columns.values[i] }),
+                Some(h) => {
+                    let bytes = (2 * size_of::<wire::Histogram>() + h.heap_bytes()) as u64;
+                    active.budget.charge(bytes)?;
+                    held += bytes;
+                    one.histograms.push(histogram_of(timestamp, h));
+                }
+                None => {
+                    if one.samples.len() == one.samples.capacity() {
+                        // The list doubles, and is there twice while it does.
+                        let bytes = (size_of::<wire::Sample>() * (2 * one.samples.len()).max(4)) as u64;
+                        active.budget.charge(bytes)?;
+                        held += bytes;
+                    }
+                    one.samples.push(wire::Sample { timestamp, value: columns.values[i] });
+                }
             }
             Ok(())
         })?;
         if !one.samples.is_empty() || !one.histograms.is_empty() {
-            let before = out.len();
+            let bytes = one.encoded_len() as u64;
+            // The answer may double, too.
+            active.budget.charge(2 * bytes)?;
             message::encode(1, &one, &mut out);
-            active.budget.charge((out.len() - before) as u64)?;
+            active.budget.release(bytes);
         }
+        active.budget.release(held);
     }
     Ok(out)
 }

@@ -13,8 +13,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
-use super::budget::QueryBudget;
+use super::budget::{QueryBudget, Steps};
 use super::leaf::Leaf;
+use super::lookup::giving_up;
 use crate::error::Error;
 use crate::head::Head;
 use crate::model::{METRIC_NAME, Matcher, TenantId, TimeRange};
@@ -59,16 +60,18 @@ pub struct LabelCounts {
 impl LabelCounts {
     /// Adds what a head knows; its series are in no other.
     fn add(&mut self, head: &Head, tenant: &TenantId, matchers: &[Matcher], budget: &QueryBudget) -> Result<(), Error> {
+        let matchers = &giving_up(matchers, budget);
         self.series += head.count(tenant, matchers);
+        let mut steps = Steps::new(budget);
         head.label_pairs(tenant, matchers).try_for_each(|(name, value, series)| {
             match self.names.entry_ref(name).or_default().entry_ref(value) {
                 EntryRef::Occupied(known) => {
                     *known.into_mut() += series;
-                    Ok(())
+                    steps.charge(0)
                 }
                 EntryRef::Vacant(new) => {
                     new.insert(series);
-                    budget.charge((size_of::<(String, u64)>() * 2 + value.len()) as u64)
+                    steps.charge((size_of::<(String, u64)>() * 2 + value.len()) as u64)
                 }
             }
         })

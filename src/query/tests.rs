@@ -27,7 +27,7 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
     let blocks = Blocks::new(Arc::clone(bucket.store()), 1 << 20);
     let tables = Arc::new(Tables::new(bucket, store::Metrics::register(&mut registry)));
     let leaf = Leaf { shards: Vec::new(), tables, meta: meta::Machine::new().1, blocks };
-    let limits = Limits { max_bytes: 1000, ..Limits::default() };
+    let limits = Limits { max_bytes: 20_000, ..Limits::default() };
     let options = QueryOptions {
         timeout,
         lookback_ms: 300_000,
@@ -35,7 +35,7 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
         threads: 2,
         limits,
         features: Features::default(),
-        total_bytes: 2000,
+        total_bytes: 40_000,
         slow: Duration::ZERO,
     };
     let metrics = Metrics::register(&mut registry);
@@ -150,7 +150,7 @@ async fn what_a_query_took_is_known() {
     assert!(answered.active.peak_bytes() >= 32, "four floats at least");
     let spent = *answered.active.spent.lock();
     assert!(spent.evaluate > Duration::ZERO);
-    let wide = StepGrid { start: 0, end: 1_000_000, step: 1000 };
+    let wide = StepGrid { start: 0, end: 10_000_000, step: 1000 };
     let refused = queries.run(QueryRequest { times: Times::Range(wide), ..instant("vector(time())") }).await;
-    assert!(matches!(refused, Err(QueryError::Eval(EvalError::TooManyBytes { limit: 1000 }))), "{refused:?}");
+    assert!(matches!(refused, Err(QueryError::Eval(EvalError::TooManyBytes { limit: 20_000 }))), "{refused:?}");
 }

@@ -11,6 +11,7 @@
 )]
 
 pub mod http;
+pub mod memory;
 pub mod node;
 pub mod program;
 pub mod prometheus;

@@ -6,6 +6,8 @@
 
 use std::io::Write;
 
+use std::collections::HashSet;
+
 use axum::extract::State;
 use axum::response::Response;
 use futures::FutureExt;
@@ -45,11 +47,12 @@ pub async fn exemplars(State(app): State<App>, Tenant(tenant): Tenant, params: P
 }
 
 /// The conditions of all selectors of a query, each list once.
+#[allow(clippy::mutable_key_type, reason = "matchers are told apart by name, comparison and value alone")]
 fn selectors_of(ast: &Ast) -> Vec<Vec<Matcher>> {
-    let mut selectors: Vec<Vec<Matcher>> = Vec::new();
+    let (mut selectors, mut known) = (Vec::new(), HashSet::new());
     for id in ast.post_order(ast.root) {
         if let Expr::Vector(selector) = ast.expr(id)
-            && !selectors.contains(&selector.matchers)
+            && known.insert(&selector.matchers)
         {
             selectors.push(selector.matchers.clone());
         }

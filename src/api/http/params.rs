@@ -12,12 +12,16 @@ use super::reply::{ApiError, ErrorType};
 use crate::model::Matcher;
 use crate::model::time::parse_duration_ms;
 use crate::promql;
+use crate::promql::parser::PATTERN_BYTES;
 
 /// Earliest and latest times the API writes out for "no bound" and takes back (Prometheus `MinTime`, `MaxTime`).
 const MIN_TIME: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME: &str = "292277025-08-18T07:12:54.999999999Z";
 /// What they mean here, milliseconds.
 const WIDEST: (i64, i64) = (i64::MIN / 4, i64::MAX / 4);
+
+/// Most parameters of a URL, or of a form: each takes far more room than its two bytes at least.
+const MOST_PAIRS: usize = 10_000;
 
 /// Decoded parameters in order.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +31,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let mut pairs = decode(request.uri().query().unwrap_or_default().as_bytes());
+        let mut pairs = decode(request.uri().query().unwrap_or_default().as_bytes())?;
         let content_type =
             request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         if request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded") {
@@ -35,7 +39,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
                 .await
                 .map_err(|e| ApiError::new(ErrorType::BadData, format!("read form: {e}")))?;
             // Values of the body come first, as Go's net/http merges them.
-            let mut form = decode(&body);
+            let mut form = decode(&body)?;
             form.append(&mut pairs);
             pairs = form;
         }
@@ -43,8 +47,12 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     }
 }
 
-fn decode(encoded: &[u8]) -> Vec<(String, String)> {
-    url::form_urlencoded::parse(encoded).into_owned().collect()
+fn decode(encoded: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
+    let pairs: Vec<_> = url::form_urlencoded::parse(encoded).into_owned().take(MOST_PAIRS + 1).collect();
+    if pairs.len() > MOST_PAIRS {
+        return Err(ApiError::new(ErrorType::BadData, format!("more than {MOST_PAIRS} parameters")));
+    }
+    Ok(pairs)
 }
 
 impl Params {
@@ -89,9 +97,14 @@ impl Params {
 
     /// The selectors of `match[]`, each of them a list of matchers; the error says what is wrong with one.
     pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, String> {
+        let mut pattern_bytes = 0;
         self.all("match[]")
             .map(|text| {
                 let matchers = promql::parse_selector(text).map_err(|e| e.to_string())?;
+                pattern_bytes += matchers.iter().map(Matcher::pattern_bytes).sum::<usize>();
+                if pattern_bytes > PATTERN_BYTES {
+                    return Err(format!("regular expressions of match[] take more than {PATTERN_BYTES} bytes"));
+                }
                 if matchers.iter().all(Matcher::matches_empty) {
                     return Err("match[] must contain at least one non-empty matcher".to_owned());
                 }
@@ -130,6 +143,19 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_and_patterns_are_bounded() {
+        assert!(decode(&b"a&".repeat(MOST_PAIRS)).is_ok());
+        assert!(decode(&b"a&".repeat(MOST_PAIRS + 1)).is_err());
+        // Each of them takes a good part of what one pattern may take.
+        let patterns = |n: usize| {
+            let one = |i: usize| ("match[]".to_owned(), format!("{{a=~\"[\\\\p{{L}}{i}]{{50}}\"}}"));
+            Params((0..n).map(one).collect()).selectors()
+        };
+        assert!(patterns(2).is_ok());
+        assert_eq!(patterns(100).unwrap_err(), "regular expressions of match[] take more than 67108864 bytes");
+    }
 
     #[test]
     fn times_are_seconds_or_rfc3339() {

@@ -27,6 +27,9 @@ use crate::query::{Answered, QueryError, QueryRequest};
 /// Most steps of a range query.
 const MAX_STEPS: i64 = 11_000;
 
+/// Longest query that is formatted or shown as a tree, which takes far more room than its text.
+const SHOWN_BYTES: usize = 128 << 10;
+
 /// Said where `limit` cut an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
@@ -86,8 +89,12 @@ pub async fn parse(State(app): State<App>, params: Params) -> Result<Response, A
 }
 
 fn parse_parameter(app: &App, params: &Params) -> Result<promql::ast::Ast, ApiError> {
-    promql::parse(params.get("query").unwrap_or_default(), app.queries.parse_options())
-        .map_err(|e| ApiError::parameter("query", e))
+    let text = params.get("query").unwrap_or_default();
+    if text.len() > SHOWN_BYTES {
+        let problem = format!("a query of {} bytes is not shown, one of {SHOWN_BYTES} is at most", text.len());
+        return Err(ApiError::parameter("query", problem));
+    }
+    promql::parse(text, app.queries.parse_options()).map_err(|e| ApiError::parameter("query", e))
 }
 
 fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {

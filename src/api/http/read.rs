@@ -5,6 +5,8 @@
 //!
 //! *Not here:* reading and encoding (`query::read`).
 
+use std::convert::Infallible;
+
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,10 +15,12 @@ use futures::stream;
 use prost::Message;
 
 use super::App;
+use super::body::PIECE_BYTES;
 use super::reply::read_error;
 use super::tenant::Tenant;
 use crate::error::{Error, Kind};
 use crate::model::{MatchOp, Matcher, TimeRange};
+use crate::promql::parser::PATTERN_BYTES;
 use crate::proto::prometheus::label_matcher::Type;
 use crate::proto::prometheus::read_request::ResponseType;
 use crate::proto::prometheus::{LabelMatcher, ReadRequest};
@@ -53,10 +57,17 @@ pub async fn read(State(app): State<App>, Tenant(tenant): Tenant, body: Bytes) -
 
 async fn samples(app: &App, job: Job, queries: Vec<ReadQuery>) -> Result<Response, Error> {
     let Done { value: encoded, active } = app.queries.read_samples(job, queries).await?;
+    active.budget.charge(snap::raw::max_compress_len(encoded.len()) as u64)?;
     let packed = snap::raw::Encoder::new().compress_vec(&encoded);
     let packed = packed.map_err(|e| Error::new(Kind::Internal, format!("compress answer: {e}")))?;
-    drop((encoded, active));
-    let mut response = Response::new(Body::from(packed));
+    drop(encoded);
+    active.budget.settle(packed.capacity() as u64);
+    // Its bytes count until the last part is on its way.
+    let parts = stream::unfold((Bytes::from(packed), active), |(mut rest, active)| async move {
+        let part = rest.split_to(rest.len().min(PIECE_BYTES));
+        (!part.is_empty()).then_some((Ok::<_, Infallible>(part), (rest, active)))
+    });
+    let mut response = Response::new(Body::from_stream(parts));
     response.headers_mut().insert(header::CONTENT_TYPE, SAMPLES_TYPE);
     response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
     Ok(response)
@@ -99,8 +110,17 @@ fn decode(body: &[u8]) -> Result<(Vec<ReadQuery>, ResponseType), String> {
             return Err(format!("server does not support any of the requested response types: {wanted:?}"));
         }
     };
+    let mut pattern_bytes = 0;
     let queries = request.queries.iter().map(|q| {
-        let matchers = q.matchers.iter().map(matcher).collect::<Result<Vec<_>, String>>()?;
+        let mut bounded = |m| {
+            let matcher = matcher(m)?;
+            pattern_bytes += matcher.pattern_bytes();
+            if pattern_bytes > PATTERN_BYTES {
+                return Err(format!("regular expressions of the request take more than {PATTERN_BYTES} bytes"));
+            }
+            Ok(matcher)
+        };
+        let matchers = q.matchers.iter().map(&mut bounded).collect::<Result<Vec<_>, String>>()?;
         Ok(ReadQuery { matchers, range: TimeRange::new(q.start_timestamp_ms, q.end_timestamp_ms) })
     });
     Ok((queries.collect::<Result<_, String>>()?, form))

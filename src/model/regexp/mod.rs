@@ -28,8 +28,10 @@ use parse::{Flags, Parsed};
 use shape::Shape;
 pub use template::Template;
 
-/// Most bytes a compiled pattern may take.
-const SIZE_LIMIT: usize = 8 << 20;
+/// Most bytes of each of the two automata of a compiled pattern.
+const SIZE_LIMIT: usize = 4 << 20;
+/// Most bytes a pattern remembers of the states it was in, each way.
+const CACHE_BYTES: usize = 128 << 10;
 
 /// Why a pattern was refused, as Go says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +88,11 @@ impl Pattern {
         }
     }
 
+    /// Bytes held, those included that it may come to hold while it is used.
+    pub fn heap_bytes(&self) -> usize {
+        self.shape.heap_bytes()
+    }
+
     /// Whether every value matches.
     pub fn matches_everything(&self) -> bool {
         self.shape.is_everything()
@@ -115,14 +122,22 @@ impl Replacer {
 
     /// The replacement of a value, or `None` where the pattern does not match.
     pub fn replace(&self, value: &str, template: &Template) -> Option<String> {
+        self.replace_within(value, template, usize::MAX).ok().flatten()
+    }
+
+    /// As [`Replacer::replace`]; fails with the length of the replacement where that is more than `most` bytes.
+    pub fn replace_within(&self, value: &str, template: &Template, most: usize) -> Result<Option<String>, usize> {
         let mut found: Captures = self.regex.create_captures();
         self.regex.captures(value, &mut found);
-        found.is_match().then(|| template.expand(|group| found.get_group(group).map(|span| &value[span])))
+        if !found.is_match() {
+            return Ok(None);
+        }
+        template.expand(|group| found.get_group(group).map(|span| &value[span]), most).map(Some)
     }
 }
 
 fn compile(hir: &Hir, pattern: &str) -> Result<meta::Regex, SyntaxError> {
-    let config = meta::Config::new().nfa_size_limit(Some(SIZE_LIMIT));
+    let config = meta::Config::new().nfa_size_limit(Some(SIZE_LIMIT)).hybrid_cache_capacity(CACHE_BYTES);
     let mut builder = meta::Builder::new();
     builder.configure(config).syntax(syntax::Config::new().utf8(true));
     builder.build_from_hir(hir).map_err(|_| SyntaxError::new("expression too large", pattern))

@@ -44,6 +44,15 @@ impl Shape {
         }
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Set(values) => values.iter().map(|v| size_of_val(v) + v.len()).sum(),
+            Self::Around { prefix, suffix, .. } => prefix.len() + suffix.len(),
+            Self::Contains(text) => text.len(),
+            Self::Other(regex) => regex.memory_usage() + super::CACHE_BYTES,
+        }
+    }
+
     pub(super) fn is_everything(&self) -> bool {
         matches!(self, Self::Around { prefix, suffix, some: false } if prefix.is_empty() && suffix.is_empty())
     }

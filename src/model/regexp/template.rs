@@ -53,18 +53,26 @@ impl Template {
         Self { parts }
     }
 
-    /// The text for a match whose groups `group` hands out.
-    pub(super) fn expand<'v>(&self, group: impl Fn(usize) -> Option<&'v str>) -> String {
-        let mut out = String::new();
-        for part in &self.parts {
-            let text = match part {
-                Part::Text(text) => Some(&**text),
-                Part::Group(n) => group(*n),
-                Part::Named(groups) => groups.iter().find_map(|n| group(*n)),
-            };
-            out.push_str(text.unwrap_or(""));
+    /// The text for a match whose groups `group` hands out; how long it would be where that is more than `most` bytes.
+    pub(super) fn expand<'v>(&'v self, group: impl Fn(usize) -> Option<&'v str>, most: usize) -> Result<String, usize> {
+        let length = self.parts.iter().map(|part| part.text(&group).len()).sum();
+        if length > most {
+            return Err(length);
         }
-        out
+        let mut out = String::with_capacity(length);
+        self.parts.iter().for_each(|part| out.push_str(part.text(&group)));
+        Ok(out)
+    }
+}
+
+impl Part {
+    fn text<'v>(&'v self, group: &impl Fn(usize) -> Option<&'v str>) -> &'v str {
+        let found = match self {
+            Self::Text(text) => Some(&**text),
+            Self::Group(n) => group(*n),
+            Self::Named(groups) => groups.iter().find_map(|n| group(*n)),
+        };
+        found.unwrap_or("")
     }
 }
 

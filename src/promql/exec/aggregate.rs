@@ -8,6 +8,8 @@
 use std::sync::Arc;
 
 use super::column::{Column, Series};
+use super::control::Budget;
+use super::error::Error;
 use super::histogram_cell::HistogramCell;
 use super::labels::{KeyIndex, KeyLabels};
 use crate::model::Labels;
@@ -30,8 +32,6 @@ pub struct Aggregation {
     span: Span,
     index: KeyIndex,
     groups: Vec<Group>,
-    /// Bytes that came to be held since they were last asked for.
-    grown: usize,
     /// What it has to say; said after what its input has to say.
     notes: Annotations,
     buf: String,
@@ -68,20 +68,21 @@ impl Aggregation {
             span,
             index: KeyIndex::default(),
             groups: Vec::new(),
-            grown: 0,
             notes: Annotations::default(),
             buf: String::new(),
         }
     }
 
     /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
-    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool) {
+    /// What is kept of it is held.
+    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool, budget: &mut Budget) -> Result<(), Error> {
         self.keys.write(&mut self.buf, &series.labels, nameless);
-        let (n, new) = self.index.number(&self.buf);
+        let (n, new) = self.index.number(&self.buf, budget)?;
         if new {
             let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
+            let cells = self.steps * Cells::bytes_per_step(self.op);
+            budget.hold(0, size_of::<Group>() + labels.heap_bytes() + cells)?;
             self.groups.push(Group::new(self.op, labels, rank, self.steps));
-            self.grown += self.steps * self.groups[n].cells.bytes_per_step();
         }
         let group = &mut self.groups[n];
         group.dropped |= series.dropped;
@@ -89,13 +90,10 @@ impl Aggregation {
         group.cells.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
-            self.grown += group.push_histograms(self.op, &series.column, (self.span, metric), &mut self.notes);
+            let grown = group.push_histograms(self.op, &series.column, (self.span, metric), &mut self.notes);
+            budget.hold(0, grown)?;
         }
-    }
-
-    /// Bytes that came to be held since this was last asked.
-    pub fn take_grown(&mut self) -> usize {
-        std::mem::take(&mut self.grown)
+        Ok(())
     }
 
     /// The groups in order of the first series of each, by labels.
@@ -155,7 +153,10 @@ impl Group {
             }
             (Cells::Group(group), _) => column.histograms.iter().for_each(|(step, _)| group[*step as usize] = 1.0),
             (_, AggregateOp::Sum | AggregateOp::Avg) => {
-                self.histograms.resize_with(column.values.len(), || None);
+                if self.histograms.is_empty() {
+                    grown += column.values.len() * size_of::<Option<Box<HistogramCell>>>();
+                    self.histograms.resize_with(column.values.len(), || None);
+                }
                 for (step, h) in &column.histograms {
                     let floats = self.cells.has(*step as usize);
                     match &mut self.histograms[*step as usize] {
@@ -176,12 +177,12 @@ impl Group {
 }
 
 impl Cells {
-    fn bytes_per_step(&self) -> usize {
-        match self {
-            Self::Sum { .. } => 16,
-            Self::Avg(_) => size_of::<Option<Mean>>(),
-            Self::Min(_) | Self::Max(_) | Self::Count(_) | Self::Group(_) => 8,
-            Self::Variance { .. } => 24,
+    fn bytes_per_step(op: AggregateOp) -> usize {
+        match op {
+            AggregateOp::Avg => size_of::<Option<Mean>>(),
+            AggregateOp::Min | AggregateOp::Max | AggregateOp::Count | AggregateOp::Group => 8,
+            AggregateOp::Stddev | AggregateOp::Stdvar => 24,
+            _ => 16,
         }
     }
 

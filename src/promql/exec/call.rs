@@ -1,13 +1,16 @@
 //! Functions of whole vectors.
 //!
-//! *Invariants:* arguments come in the order of the call; types were checked before.
+//! *Invariants:* arguments come in the order of the call; types were checked before. What is made is held, and every series
+//! checks for cancellation.
 //!
 //! *Not here:* functions of single series (`stage`, `range`), `info` (`info`).
 
 use super::classic::{Histograms, with_metric};
 use super::column::{Column, ScalarColumn, Series, Value, Vector};
+use super::control::Budget;
 use super::error::Error;
-use super::labels::{drop_reserved, merge_equal};
+use super::labels::{KeyIndex, drop_reserved, merge_equal};
+use super::sort::sorted;
 use super::work::NameRemoval;
 use crate::model::number::format_g;
 use crate::model::{Labels, StepGrid};
@@ -37,28 +40,36 @@ pub struct Call {
     pub removal: NameRemoval,
 }
 
+/// Whether the columns of a function's vector are those of its outcome.
+pub fn works_in_place(function: FunctionName) -> bool {
+    use FunctionName as F;
+    matches!(function, F::Sort | F::SortDesc | F::SortByLabel | F::SortByLabelDesc | F::LabelReplace | F::LabelJoin)
+}
+
 impl Call {
     /// Evaluates the call.
-    pub fn eval(mut self, notes: &mut Annotations) -> Result<Value, Error> {
+    pub fn eval(mut self, notes: &mut Annotations, budget: &mut Budget) -> Result<Value, Error> {
         use FunctionName as F;
         match self.function {
             F::Scalar => Ok(Value::Scalar(scalar(&self.vector(0)?, self.grid.len()))),
             F::Vector => {
+                budget.room(8 * self.grid.len())?;
                 let values = self.scalar(0)?.to_vec(self.grid.len());
                 Ok(one_series(values))
             }
             F::MinOf | F::MaxOf => {
+                budget.room(8 * self.grid.len())?;
                 let (a, b) = (self.scalar(0)?, self.scalar(1)?);
                 let f = if self.function == F::MaxOf { math::go_max } else { math::go_min };
                 let steps = (0..self.grid.len()).map(|s| f(a.at(s), b.at(s)));
                 Ok(Value::Scalar(ScalarColumn::Steps(steps.collect())))
             }
-            F::Sort | F::SortDesc | F::SortByLabel | F::SortByLabelDesc => self.sort(notes),
-            F::LabelReplace => self.label_replace(),
-            F::LabelJoin => self.label_join(),
-            F::HistogramQuantile => self.histogram_quantile(notes),
-            F::HistogramQuantiles => self.histogram_quantiles(notes),
-            F::HistogramFraction => self.histogram_fraction(notes),
+            F::Sort | F::SortDesc | F::SortByLabel | F::SortByLabelDesc => self.sort(notes, budget),
+            F::LabelReplace => self.label_replace(budget),
+            F::LabelJoin => self.label_join(budget),
+            F::HistogramQuantile => self.histogram_quantile(notes, budget),
+            F::HistogramQuantiles => self.histogram_quantiles(notes, budget),
+            F::HistogramFraction => self.histogram_fraction(notes, budget),
             name => match time::calendar(name) {
                 Some(f) => Ok(one_series(self.grid.iter().map(|t| f(t.div_euclid(1000) as f64)).collect())),
                 None => Err(Error::query(format!("function {name:?} is not there yet"))),
@@ -95,8 +106,9 @@ impl Call {
         }
     }
 
-    fn sort(&mut self, notes: &mut Annotations) -> Result<Value, Error> {
+    fn sort(&mut self, notes: &mut Annotations, budget: &mut Budget) -> Result<Value, Error> {
         let Vector { mut series, .. } = self.vector(0)?;
+        series.iter().try_for_each(|s| budget.hold(0, s.bytes()))?;
         if !self.instant {
             let text = "sort is ineffective for range queries since results are always ordered by labels";
             notes.warning(self.span, text);
@@ -110,7 +122,7 @@ impl Call {
             if self.instant {
                 // NaN last either way.
                 let key = |s: &Series| if descending { s.column.values[0] } else { -s.column.values[0] };
-                series.sort_by(|a, b| nan_first(&key(b), &key(a)));
+                series = sorted(series, |a, b| nan_first(&key(b), &key(a)), budget)?;
             }
             return Ok(Value::Vector(Vector { series, ordered: true }));
         }
@@ -118,14 +130,15 @@ impl Call {
         for i in 1..self.args.len() {
             names.push(self.text(i, "invalid label name in sort_by_label()")?);
         }
-        series.sort_by(|a, b| {
+        let compare = |a: &Series, b: &Series| {
             let order = label::compare_by(&a.labels, &b.labels, &names);
             if descending { order.reverse() } else { order }
-        });
+        };
+        series = sorted(series, compare, budget)?;
         Ok(Value::Vector(Vector { series, ordered: true }))
     }
 
-    fn label_replace(&mut self) -> Result<Value, Error> {
+    fn label_replace(&mut self, budget: &mut Budget) -> Result<Value, Error> {
         let Vector { mut series, ordered } = self.vector(0)?;
         let target = self.text(1, "invalid destination label name in label_replace()")?;
         let replacement = self.text(2, "invalid replacement in label_replace()")?;
@@ -133,15 +146,17 @@ impl Call {
         let pattern = self.text(4, "invalid regular expression in label_replace()")?;
         let replace = label::Replace::new(&target, &replacement, &source, &pattern).map_err(Error::Query)?;
         for s in &mut series {
-            if let Some(labels) = replace.apply(&s.labels) {
+            budget.check()?;
+            if let Some(labels) = replace.apply(&s.labels).map_err(Error::Query)? {
                 s.labels = labels;
                 s.dropped &= replace.target() != crate::model::METRIC_NAME;
             }
+            budget.hold(0, s.bytes())?;
         }
-        Ok(Value::Vector(Vector { series: merge_equal(series)?, ordered }))
+        Ok(Value::Vector(Vector { series: merge_equal(series, budget)?, ordered }))
     }
 
-    fn label_join(&mut self) -> Result<Value, Error> {
+    fn label_join(&mut self, budget: &mut Budget) -> Result<Value, Error> {
         let Vector { mut series, ordered } = self.vector(0)?;
         let target = self.text(1, "invalid destination label name in label_join()")?;
         let separator = self.text(2, "invalid separator in label_join()")?;
@@ -157,16 +172,18 @@ impl Call {
             return Err(Error::query(format!("invalid destination label name in label_join(): {target}")));
         }
         for s in &mut series {
-            s.labels = label::join(&s.labels, &target, &separator, &sources);
+            budget.check()?;
+            s.labels = label::join(&s.labels, &target, &separator, &sources).map_err(Error::Query)?;
             s.dropped &= target != crate::model::METRIC_NAME;
+            budget.hold(0, s.bytes())?;
         }
-        Ok(Value::Vector(Vector { series: merge_equal(series)?, ordered }))
+        Ok(Value::Vector(Vector { series: merge_equal(series, budget)?, ordered }))
     }
 
-    fn histograms(&mut self, i: usize, notes: &mut Annotations) -> Result<Histograms, Error> {
+    fn histograms(&mut self, i: usize, notes: &mut Annotations, budget: &mut Budget) -> Result<Histograms, Error> {
         let vector = self.vector(i)?;
         let named = self.removal == NameRemoval::Delayed;
-        Ok(Histograms::of(vector.series, self.spans[i], named, notes))
+        Histograms::of(vector.series, self.spans[i], named, notes, budget)
     }
 
     /// The metric name as annotations show it.
@@ -184,17 +201,25 @@ impl Call {
         }
     }
 
-    fn histogram_quantile(mut self, notes: &mut Annotations) -> Result<Value, Error> {
+    fn histogram_quantile(mut self, notes: &mut Annotations, budget: &mut Budget) -> Result<Value, Error> {
         let q = self.scalar(0)?;
         self.check_quantiles(&q, 0, notes);
-        let histograms = self.histograms(1, notes)?;
-        let series = self.quantiles(&histograms, &q, self.spans[1], notes);
-        self.finish(series)
+        let histograms = self.histograms(1, notes, budget)?;
+        let series = self.quantiles(&histograms, &q, self.spans[1], notes, budget)?;
+        self.finish(series, budget)
     }
 
-    fn quantiles(&self, of: &Histograms, q: &ScalarColumn, span: Span, notes: &mut Annotations) -> Vec<Series> {
+    fn quantiles(
+        &self,
+        of: &Histograms,
+        q: &ScalarColumn,
+        span: Span,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+    ) -> Result<Vec<Series>, Error> {
         let mut out = Vec::new();
         for native in &of.native {
+            budget.check()?;
             let labels = of.labels(native);
             let (mut nan, mut skewed) = (false, false);
             let column = of.map_native(native, |step, h| {
@@ -207,18 +232,19 @@ impl Call {
             for (_, result) in [(nan, "NaN"), (skewed, "skewed higher")].iter().filter(|(found, _)| *found) {
                 notes.info(span, with_metric(format!("{text} {result}"), self.metric(labels)));
             }
-            out.push(Series { labels: labels.clone(), dropped: true, column });
+            keep(&mut out, labels, column, budget)?;
         }
         for classic in &of.classic {
+            budget.check()?;
             let metric = self.metric(&classic.labels);
             let at = |step: usize| self.grid.at(step);
             let column = of.quantile(classic, |step| q.at(step), at, (span, metric), notes);
-            out.push(Series { labels: classic.labels.clone(), dropped: true, column });
+            keep(&mut out, &classic.labels, column, budget)?;
         }
-        out
+        Ok(out)
     }
 
-    fn histogram_quantiles(mut self, notes: &mut Annotations) -> Result<Value, Error> {
+    fn histogram_quantiles(mut self, notes: &mut Annotations, budget: &mut Budget) -> Result<Value, Error> {
         let label = self.text(1, "invalid label name in histogram_quantiles()")?;
         let mut qs = Vec::new();
         for i in 2..self.args.len() {
@@ -226,22 +252,18 @@ impl Call {
             self.check_quantiles(&q, i, notes);
             qs.push(q);
         }
-        let histograms = self.histograms(0, notes)?;
-        let mut out = Vec::new();
+        let histograms = self.histograms(0, notes, budget)?;
+        let (mut out, mut index) = (Vec::<Series>::new(), KeyIndex::default());
         for q in &qs {
-            for s in self.quantiles(&histograms, q, self.spans[0], notes) {
+            for s in self.quantiles(&histograms, q, self.spans[0], notes, budget)? {
                 // The quantile may differ from step to step, and with it the label.
                 for (step, v) in s.column.values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
                     let value = open_metrics_float(q.at(step));
                     let labels = s.labels.to_builder().set(&label, &value).build();
-                    let at = match out.iter().position(|o: &Series| o.labels == labels) {
-                        Some(at) => at,
-                        None => {
-                            let column = Column::absent(self.grid.len());
-                            out.push(Series { labels, dropped: true, column });
-                            out.len() - 1
-                        }
-                    };
+                    let (at, new) = index.number(labels.canonical(), budget)?;
+                    if new {
+                        keep(&mut out, &labels, Column::absent(self.grid.len()), budget)?;
+                    }
                     if !is_absent(out[at].column.values[step]) {
                         return Err(Error::same_labels());
                     }
@@ -249,14 +271,15 @@ impl Call {
                 }
             }
         }
-        self.finish(out)
+        self.finish(out, budget)
     }
 
-    fn histogram_fraction(mut self, notes: &mut Annotations) -> Result<Value, Error> {
+    fn histogram_fraction(mut self, notes: &mut Annotations, budget: &mut Budget) -> Result<Value, Error> {
         let (lower, upper) = (self.scalar(0)?, self.scalar(1)?);
-        let histograms = self.histograms(2, notes)?;
+        let histograms = self.histograms(2, notes, budget)?;
         let mut out = Vec::new();
         for native in &histograms.native {
+            budget.check()?;
             let (labels, mut nan) = (histograms.labels(native), false);
             let column = histograms.map_native(native, |step, h| {
                 let (value, has_nan) = fraction(lower.at(step), upper.at(step), h);
@@ -267,27 +290,36 @@ impl Call {
                 let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
                 notes.info(self.spans[2], with_metric(text.to_owned(), self.metric(labels)));
             }
-            out.push(Series { labels: labels.clone(), dropped: true, column });
+            keep(&mut out, labels, column, budget)?;
         }
         for classic in &histograms.classic {
+            budget.check()?;
             let bounds = |step: usize| (lower.at(step), upper.at(step));
             let column = histograms.fraction(classic, bounds, self.spans[2], notes);
-            out.push(Series { labels: classic.labels.clone(), dropped: true, column });
+            keep(&mut out, &classic.labels, column, budget)?;
         }
-        self.finish(out)
+        self.finish(out, budget)
     }
 
     /// Removes names, at once if that is how it is done.
-    fn finish(&self, mut series: Vec<Series>) -> Result<Value, Error> {
+    fn finish(&self, mut series: Vec<Series>, budget: &mut Budget) -> Result<Value, Error> {
         series.retain(|s| !s.column.is_empty());
         if self.removal == NameRemoval::AtOnce {
             for s in &mut series {
                 s.labels = drop_reserved(&s.labels);
             }
-            series = merge_equal(series)?;
+            series = merge_equal(series, budget)?;
         }
         Ok(Value::Vector(series.into()))
     }
+}
+
+/// Appends a series whose name is to go, and holds it.
+fn keep(out: &mut Vec<Series>, labels: &Labels, column: Column, budget: &mut Budget) -> Result<(), Error> {
+    let series = Series { labels: labels.clone(), dropped: true, column };
+    budget.hold(0, series.bytes())?;
+    out.push(series);
+    Ok(())
 }
 
 /// A vector of one series without labels.

@@ -7,6 +7,8 @@
 //! *Not here:* quantiles of a list of buckets (`functions::quantile`) and of a native histogram (`promql::histogram`).
 
 use super::column::{Column, Series};
+use super::control::Budget;
+use super::error::Error;
 use super::labels::KeyIndex;
 use crate::model::labels::Quoted;
 use crate::model::{Histogram, Labels};
@@ -47,12 +49,20 @@ pub struct Histograms {
 
 impl Histograms {
     /// Groups the buckets of a vector; `span` is its place in the text, `named` says whether annotations name metrics.
-    pub fn of(series: Vec<Series>, span: Span, named: bool, notes: &mut Annotations) -> Self {
+    pub fn of(
+        series: Vec<Series>,
+        span: Span,
+        named: bool,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+    ) -> Result<Self, Error> {
         let keys = BucketKeys;
         let (mut index, mut buf) = (KeyIndex::default(), String::new());
         let mut classic: Vec<Classic> = Vec::new();
         let mut native = Vec::new();
         for (i, s) in series.iter().enumerate() {
+            budget.check()?;
+            budget.hold(0, size_of::<Native>() + 2 * size_of::<(f64, usize)>())?;
             if !s.column.histograms.is_empty() {
                 native.push(Native { series: i, twin: None });
             }
@@ -66,9 +76,10 @@ impl Histograms {
                 continue;
             };
             keys.write(&mut buf, &s.labels);
-            let (n, new) = index.number(&buf);
+            let (n, new) = index.number(&buf, budget)?;
             if new {
                 let labels = Labels::from_canonical(&buf).unwrap_or_default();
+                budget.hold(0, size_of::<Classic>() + labels.heap_bytes())?;
                 classic.push(Classic { labels, members: Vec::new(), twin: None });
             }
             classic[n].members.push((upper, i));
@@ -79,7 +90,7 @@ impl Histograms {
                 classic[twin].twin = Some(native.series);
             }
         }
-        Self { series, classic, native, named }
+        Ok(Self { series, classic, native, named })
     }
 
     /// The labels of a series with native histograms.

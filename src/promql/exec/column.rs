@@ -80,16 +80,16 @@ impl Column {
     /// Takes over the samples of another column; `false` when both have one at the same step.
     #[must_use]
     pub fn merge(&mut self, other: &Column) -> bool {
-        for step in 0..other.values.len() {
-            let Some(sample) = other.sample(step) else { continue };
-            if self.has(step) {
-                return false;
-            }
-            self.put(step, sample);
+        if (0..other.values.len()).any(|step| other.has(step) && self.has(step)) {
+            return false;
+        }
+        for (mine, v) in self.values.iter_mut().zip(&other.values).filter(|(_, v)| !is_absent(**v)) {
+            *mine = *v;
+        }
+        if !other.histograms.is_empty() {
+            self.histograms.extend_from_slice(&other.histograms);
             // Histograms of the two may interleave.
-            if !self.histograms.is_empty() {
-                self.histograms.sort_by_key(|(s, _)| *s);
-            }
+            self.histograms.sort_by_key(|(s, _)| *s);
         }
         true
     }
@@ -115,6 +115,13 @@ pub struct Series {
     pub dropped: bool,
     /// Samples.
     pub column: Column,
+}
+
+impl Series {
+    /// Bytes held. Labels count for each series that refers to them.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.labels.heap_bytes() + self.column.bytes()
+    }
 }
 
 /// An instant vector.

@@ -25,6 +25,9 @@ pub enum Error {
         /// The budget.
         limit: usize,
     },
+    /// The query, or all queries of the node, would hold too many bytes.
+    #[error("{0}")]
+    Bytes(#[source] error::Error),
     /// The client went away.
     #[error("query was canceled in expression evaluation")]
     Cancelled,
@@ -59,7 +62,7 @@ impl HasKind for Error {
             Self::Cancelled => Kind::Cancelled,
             Self::TimedOut => Kind::Unavailable,
             Self::Panicked => Kind::Internal,
-            Self::Storage(e) => e.kind(),
+            Self::Storage(e) | Self::Bytes(e) => e.kind(),
         }
     }
 }

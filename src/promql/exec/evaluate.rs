@@ -1,7 +1,8 @@
 //! One evaluation: the nodes of a plan, in order.
 //!
-//! *Invariants:* a node's value is taken by the node that uses it last and freed with it. Streamed nodes have no value of
-//! their own: their consumer pulls their series one by one.
+//! *Invariants:* a node's value is taken by the node that uses it last and freed with it; its bytes count until that node is
+//! done, unless its columns become those of the node. Streamed nodes have no value of their own: their consumer pulls
+//! their series one by one.
 //!
 //! *Not here:* what single operations compute (the modules next to this one), what is used twice (`exec::shared`).
 
@@ -41,6 +42,8 @@ pub struct Evaluation<'a> {
     values: Values,
     fetched: Fetched,
     budget: Budget,
+    /// Samples and bytes of `slots`.
+    kept: (usize, usize),
     cancel: &'a CancelToken,
     helpers: &'a Helpers,
     notes: Annotations,
@@ -60,7 +63,8 @@ impl<'a> Evaluation<'a> {
     ) -> Self {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
         let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
-        Self { plan, options, values, fetched, budget, cancel, helpers, notes, said: Said::default(), removal }
+        let kept = (0, plan.nodes.len() * size_of::<Option<Value>>());
+        Self { plan, options, values, fetched, budget, kept, cancel, helpers, notes, said: Said::default(), removal }
     }
 
     /// Evaluates all nodes and returns the value of the root.
@@ -74,7 +78,9 @@ impl<'a> Evaluation<'a> {
             self.cancel.check()?;
             let value = self.eval(id)?;
             let (samples, bytes) = size(&value);
-            self.budget.hold(samples, bytes)?;
+            self.kept = (self.kept.0 + samples, self.kept.1 + bytes);
+            // What was used and what came up on the way is gone.
+            self.budget.settle(self.kept.0, self.kept.1)?;
             self.values.keep(id, value);
             self.said.end(id, &mut self.notes);
         }
@@ -94,11 +100,12 @@ impl<'a> Evaluation<'a> {
             Op::Number(v) => Ok(Value::Scalar(ScalarColumn::Same(*v))),
             Op::String(bytes) => Ok(Value::Text(bytes.clone())),
             Op::Time => {
+                self.budget.room(8 * steps)?;
                 let seconds = node.grid.iter().map(|t| t as f64 / 1000.0);
                 Ok(Value::Scalar(ScalarColumn::Steps(seconds.collect())))
             }
             Op::Matrix(range) => self.matrix(id, range),
-            Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
+            Op::Repeat(input) => self.repeat(*input, steps),
             Op::Same(of) => {
                 self.said.repeat(*of, (plan.span(*of), node.span), &mut self.notes);
                 self.take(*of)
@@ -108,17 +115,18 @@ impl<'a> Evaluation<'a> {
                 if let (ScalarColumn::Same(l), ScalarColumn::Same(r)) = (&l, &r) {
                     return Ok(Value::Scalar(ScalarColumn::Same(math::arithmetic(*op, *l, *r))));
                 }
+                self.budget.room(8 * steps)?;
                 let values = (0..steps).map(|s| math::arithmetic(*op, l.at(s), r.at(s)));
                 Ok(Value::Scalar(ScalarColumn::Steps(values.collect())))
             }
             Op::VectorBinary { op, lhs, rhs, return_bool, matching } => {
                 let (lhs, rhs) = (self.vector(*lhs)?.series, self.vector(*rhs)?.series);
                 if op.is_set() {
-                    return Ok(Value::Vector(set_operation(*op, lhs, rhs, matching, steps)?.into()));
+                    return Ok(Value::Vector(set_operation(*op, lhs, rhs, matching, steps, &mut self.budget)?.into()));
                 }
                 let elements = Elements { op: *op, return_bool: *return_bool, span: node.span };
                 let join = Join { elements, matching, removal: self.removal, steps };
-                Ok(Value::Vector(join.eval(lhs, rhs, &mut self.notes)?.into()))
+                Ok(Value::Vector(join.eval(lhs, rhs, &mut self.notes, &mut self.budget)?.into()))
             }
             Op::Aggregate { .. } => self.aggregate(id),
             Op::Absent { input, labels } => {
@@ -127,7 +135,7 @@ impl<'a> Evaluation<'a> {
             }
             Op::Info { input, info: series, matchers } => {
                 let (base, series) = (self.vector(*input)?, self.vector(*series)?);
-                Ok(Value::Vector(info(base.series, &series.series, matchers, steps)?.into()))
+                Ok(Value::Vector(info(base.series, &series.series, matchers, steps, &mut self.budget)?.into()))
             }
             Op::RangeCall { function: FunctionName::AbsentOverTime, range, .. } => {
                 let found = self.collect(id)?;
@@ -138,14 +146,26 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// The value of a node. Its bytes count until the node that takes it is done.
     fn take(&mut self, id: NodeId) -> Result<Value, Error> {
         let taken = self.values.take(id);
         let taken = taken.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
+        let (samples, bytes) = size(&taken.value);
         if taken.last {
-            let (samples, bytes) = size(&taken.value);
-            self.budget.release(samples, bytes);
+            self.kept = (self.kept.0 - samples, self.kept.1 - bytes);
+            self.budget.release(samples, 0);
+        } else {
+            // A copy of its own.
+            self.budget.hold(0, bytes)?;
         }
         Ok(taken.value)
+    }
+
+    /// As [`Evaluation::take`] for a node that makes its own columns of those it takes.
+    fn take_over(&mut self, id: NodeId) -> Result<Value, Error> {
+        let value = self.take(id)?;
+        self.budget.release(0, size(&value).1);
+        Ok(value)
     }
 
     fn vector(&mut self, id: NodeId) -> Result<Vector, Error> {
@@ -172,12 +192,14 @@ impl<'a> Evaluation<'a> {
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
         let plan = self.plan;
-        let values = args.iter().map(|a| self.take(*a)).collect::<Result<Vec<_>, _>>()?;
+        let in_place = call::works_in_place(function);
+        let take = |a: &NodeId| if in_place { self.take_over(*a) } else { self.take(*a) };
+        let values = args.iter().map(take).collect::<Result<Vec<_>, _>>()?;
         let spans = args.iter().map(|a| plan.span(*a)).collect();
         let node = plan.node(id);
         let (span, grid, removal) = (node.span, node.grid, self.removal);
         let call = Call { function, args: values, spans, span, grid, instant: grid.start == grid.end, removal };
-        call.eval(&mut self.notes)
+        call.eval(&mut self.notes, &mut self.budget)
     }
 
     /// The pipeline that ends in a node.
@@ -188,7 +210,7 @@ impl<'a> Evaluation<'a> {
             let node = plan.node(at);
             // A value that is there already: only the node asked for itself may be there as a stage.
             if self.values.has(at) {
-                break (Leaf::Ready, as_they_come(self.vector(at)?.series));
+                break (Leaf::Ready, self.ready(at)?);
             }
             if let Some(input) = node.op.streams() {
                 stages.push(self.stage(at)?);
@@ -204,7 +226,7 @@ impl<'a> Evaluation<'a> {
                     (Leaf::Select { windows: *windows, pick: *pick, span: node.span }, self.stored(*request))
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
-                _ => (Leaf::Ready, as_they_come(self.vector(at)?.series)),
+                _ => (Leaf::Ready, self.ready(at)?),
             };
         };
         stages.reverse();
@@ -212,6 +234,14 @@ impl<'a> Evaluation<'a> {
         let (with_starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
         let rules = Rules { removal: self.removal, with_starts, type_labels };
         Ok(Pipeline::new((leaf, series), at, stages, rules))
+    }
+
+    /// Series that are there: each is handed on as it is.
+    fn ready(&mut self, id: NodeId) -> Result<Vec<Ranked>, Error> {
+        match self.take_over(id)? {
+            Value::Vector(v) => Ok(as_they_come(v.series)),
+            _ => Err(Error::query("BUG: operand is not an instant vector")),
+        }
     }
 
     fn range_leaf(
@@ -223,8 +253,10 @@ impl<'a> Evaluation<'a> {
         // `quantile_over_time` names its first argument, which is the quantile.
         let first = params.first().filter(|_| function == FunctionName::QuantileOverTime);
         let span = first.map_or(range.span, |p| self.plan.span(*p));
-        let params = per_step(self.scalars(params)?, range.windows.grid.len());
-        let function = Box::new(RangeFunction::new(function, range, span, params)?);
+        let (steps, count) = (range.windows.grid.len(), params.len());
+        self.budget.hold(0, 8 * steps * count)?;
+        let params = per_step(self.scalars(params)?, steps);
+        let function = Box::new(RangeFunction::new(function, range, span, params, self.cancel)?);
         Ok(match range.input {
             RangeInput::Stored(request) => (Leaf::Range(function), self.stored(request)),
             RangeInput::Subquery(inner) => {
@@ -239,6 +271,7 @@ impl<'a> Evaluation<'a> {
         let steps = self.plan.node(id).grid.len();
         match self.take(id)? {
             Value::Scalar(scalar) => {
+                self.budget.hold(0, 8 * steps)?;
                 let column = Column { values: scalar.to_vec(steps), histograms: Vec::new() };
                 Ok(vec![Series { labels: Labels::empty(), dropped: false, column }].into())
             }
@@ -292,15 +325,11 @@ impl<'a> Evaluation<'a> {
         }
         let (mut out, mut ranks) = (Vec::new(), Vec::new());
         pipeline.run(&mut self.context(), |series, rank, budget| {
-            budget.hold(series.column.samples(), series.column.bytes())?;
+            budget.hold(series.column.samples(), series.bytes())?;
             out.push(std::mem::take(series));
             ranks.push(rank);
             Ok(())
         })?;
-        // Counted again as the value of the node.
-        for s in &out {
-            self.budget.release(s.column.samples(), s.column.bytes());
-        }
         Ok(in_label_order(out, &ranks).into())
     }
 
@@ -324,7 +353,7 @@ impl<'a> Evaluation<'a> {
                     keys = key_labels(&names, false);
                 }
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps).into()))
+                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps, &mut self.budget)?.into()))
             }
             (op, Some(param)) => {
                 let param_span = plan.span(*param);
@@ -333,43 +362,36 @@ impl<'a> Evaluation<'a> {
                 let (op, keys, span) = (*op, &keys, node.span);
                 let select = SelectK { op, keys, param, param_span, input_span, span, steps, instant };
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(select.eval(input.series, &mut self.notes)?))
+                Ok(Value::Vector(select.eval(input.series, &mut self.notes, &mut self.budget)?))
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
-                let held = self.feed(*input, &mut aggregation)?;
-                let series = aggregation.finish(&mut self.notes);
-                // Counted again as the value of the node.
-                self.budget.release(0, held);
-                Ok(Value::Vector(series.into()))
+                self.feed(*input, &mut aggregation)?;
+                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
             }
         }
     }
 
-    /// Feeds the series of a node to an aggregation; returns how many bytes that has come to hold.
-    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<usize, Error> {
-        let mut held = 0;
+    /// Feeds the series of a node to an aggregation.
+    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
         let mut pipeline = self.pipeline(input)?;
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
             let all = pipeline.collect_at_once(&mut self.context())?;
             for (rank, series) in (0u32..).zip(&all) {
-                aggregation.push(series, rank, false);
-                held += hold_grown(aggregation, &mut self.budget)?;
+                self.budget.check()?;
+                aggregation.push(series, rank, false, &mut self.budget)?;
             }
-            return Ok(held);
+            return Ok(());
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
         pipeline.run(&mut self.context(), |series, rank, budget| {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(series, rank, nameless);
-            held += hold_grown(aggregation, budget)?;
-            Ok(())
-        })?;
-        Ok(held)
+            aggregation.push(series, rank, nameless, budget)
+        })
     }
 
     fn context(&mut self) -> Context<'_> {
@@ -387,33 +409,55 @@ impl<'a> Evaluation<'a> {
                     self.cancel.check()?;
                     read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
                     self.budget.samples_read += columns.len() as u64;
-                    self.budget.hold(columns.len(), columns.heap_bytes())?;
+                    self.budget.room(columns.heap_bytes())?;
                     samples.take(&mut columns, false);
                     if let Some(counts) = &mut self.budget.counts {
                         counts.windowed(id, &range.windows, &samples, true);
                     }
-                    out.push(RangeSeries { labels: series.labels, ..range::matrix(&samples, range) });
+                    let series = RangeSeries { labels: series.labels, ..range::matrix(&samples, range) };
+                    self.budget.hold(series.samples(), series.bytes())?;
+                    out.push(series);
                 }
             }
             RangeInput::Subquery(inner) => {
                 let grid = self.plan.node(inner).grid;
                 for series in self.vector_or_scalar(inner)?.series {
+                    self.cancel.check()?;
                     samples.take_steps(&series.column, grid);
                     let labels =
                         if series.dropped { super::labels::drop_reserved(&series.labels) } else { series.labels };
-                    out.push(RangeSeries { labels, ..range::matrix(&samples, range) });
+                    let series = RangeSeries { labels, ..range::matrix(&samples, range) };
+                    self.budget.hold(series.samples(), series.bytes())?;
+                    out.push(series);
                 }
             }
         }
         out.retain(|s| !s.floats.is_empty() || !s.histograms.is_empty());
         Ok(Value::Matrix(out))
     }
-}
 
-fn hold_grown(aggregation: &mut Aggregation, budget: &mut Budget) -> Result<usize, Error> {
-    let grown = aggregation.take_grown();
-    budget.hold(0, grown)?;
-    Ok(grown)
+    /// One step's value on all steps.
+    fn repeat(&mut self, input: NodeId, steps: usize) -> Result<Value, Error> {
+        Ok(match self.take_over(input)? {
+            Value::Scalar(ScalarColumn::Steps(values)) => {
+                Value::Scalar(ScalarColumn::Same(values.first().copied().unwrap_or(f64::NAN)))
+            }
+            Value::Vector(mut vector) => {
+                for s in &mut vector.series {
+                    self.budget.check()?;
+                    self.budget.room(8 * steps)?;
+                    let v = s.column.values.first().copied().unwrap_or(ABSENT);
+                    s.column.values = vec![v; steps];
+                    if let Some((_, h)) = s.column.histograms.pop() {
+                        s.column.histograms = (0..steps as u32).map(|step| (step, h.clone())).collect();
+                    }
+                    self.budget.hold(0, s.bytes())?;
+                }
+                Value::Vector(vector)
+            }
+            other => other,
+        })
+    }
 }
 
 /// The label `count_values` writes.
@@ -435,36 +479,12 @@ fn quoted_byte(b: u8) -> String {
     }
 }
 
-/// One step's value on all steps.
-fn repeat(value: Value, steps: usize) -> Value {
-    match value {
-        Value::Scalar(ScalarColumn::Steps(values)) => {
-            Value::Scalar(ScalarColumn::Same(values.first().copied().unwrap_or(f64::NAN)))
-        }
-        Value::Vector(mut vector) => {
-            for s in &mut vector.series {
-                let v = s.column.values.first().copied().unwrap_or(ABSENT);
-                s.column.values = vec![v; steps];
-                if let Some((_, h)) = s.column.histograms.pop() {
-                    s.column.histograms = (0..steps as u32).map(|step| (step, h.clone())).collect();
-                }
-            }
-            Value::Vector(vector)
-        }
-        other => other,
-    }
-}
-
 /// Samples and bytes of a value.
 fn size(value: &Value) -> (usize, usize) {
     match value {
         Value::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
-        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + s.column.samples(), b + s.column.bytes())),
-        Value::Matrix(m) => {
-            let count = |s: &RangeSeries| s.floats.len() + s.histograms.len();
-            let samples: usize = m.iter().map(count).sum();
-            (samples, 16 * samples)
-        }
+        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + s.column.samples(), b + s.bytes())),
+        Value::Matrix(m) => m.iter().fold((0, 0), |(n, b), s| (n + s.samples(), b + s.bytes())),
         _ => (0, 0),
     }
 }

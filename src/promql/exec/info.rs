@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::column::{Column, Series};
+use super::control::Budget;
 use super::error::Error;
 use super::labels::{KeyIndex, KeyLabels};
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Matcher};
@@ -21,8 +22,17 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 /// The info metric used where none is named.
 const TARGET_INFO: &str = "target_info";
 
+/// What a group of info series takes besides its labels, about.
+const GROUP_BYTES: usize = 128;
+
 /// Puts labels of info series onto `base`; the values of `info` are the timestamps (seconds) of their samples.
-pub fn info(base: Vec<Series>, info: &[Series], matchers: &[Matcher], steps: usize) -> Result<Vec<Series>, Error> {
+pub fn info(
+    base: Vec<Series>,
+    info: &[Series],
+    matchers: &[Matcher],
+    steps: usize,
+    budget: &mut Budget,
+) -> Result<Vec<Series>, Error> {
     let (names, data): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| *m.name == *METRIC_NAME);
     let target_info = Matcher::equal(METRIC_NAME, TARGET_INFO);
     let names = if names.is_empty() && data.is_empty() { vec![&target_info] } else { names };
@@ -32,12 +42,13 @@ pub fn info(base: Vec<Series>, info: &[Series], matchers: &[Matcher], steps: usi
     if info.iter().any(|s| !s.column.histograms.is_empty()) {
         return Err(Error::query("info sample should be float"));
     }
-    check_newest(&base, &is_info, info, steps)?;
-    let pairing = Pairing::new(info, &data);
-    let mut out = Out { index: KeyIndex::default(), series: Vec::new(), steps };
+    check_newest(&base, &is_info, info, steps, budget)?;
+    let pairing = Pairing::new(info, &data, budget)?;
+    let mut out = Out { index: KeyIndex::default(), series: Vec::new(), steps, budget };
     for s in base {
+        out.budget.check()?;
         if is_info(&s.labels) {
-            let n = out.number(&s.labels, s.dropped);
+            let n = out.number(&s.labels, s.dropped)?;
             for step in 0..steps {
                 out.put(n, &s, step)?;
             }
@@ -55,21 +66,40 @@ fn check_newest(
     is_info: &impl Fn(&Labels) -> bool,
     info: &[Series],
     steps: usize,
+    budget: &mut Budget,
 ) -> Result<(), Error> {
-    let enriched: Vec<&Series> = base.iter().filter(|s| !is_info(&s.labels)).collect();
-    let occurs = |name: &str, value: &str| {
-        let mut values = enriched.iter().map(|s| s.labels.get(name)).filter(|v| !v.is_empty()).peekable();
-        values.peek().is_none() || values.any(|v| v == value)
-    };
-    let any_known = enriched.iter().any(|s| IDENTIFYING.iter().any(|name| s.labels.has(name)));
-    let counts = |s: &&Series| any_known && IDENTIFYING.iter().all(|name| occurs(name, s.labels.get(name)));
+    // The values that occur there, and the steps with anything at all.
+    let mut occurring = IDENTIFYING.map(|_| HashSet::<&str>::new());
+    let mut live = vec![false; steps];
+    for s in base {
+        budget.check()?;
+        live.iter_mut().enumerate().for_each(|(step, l)| *l |= s.column.has(step));
+        if is_info(&s.labels) {
+            continue;
+        }
+        for (values, name) in occurring.iter_mut().zip(IDENTIFYING) {
+            let value = s.labels.get(name);
+            if !value.is_empty() && values.insert(value) {
+                budget.hold(0, 2 * size_of::<&str>())?;
+            }
+        }
+    }
+    if occurring.iter().all(|values| values.is_empty()) {
+        return Ok(());
+    }
+    let occurs =
+        |(values, name): (&HashSet<&str>, &str), s: &Series| values.is_empty() || values.contains(s.labels.get(name));
     let keys = KeyLabels::only(&IDENTIFYING.map(std::sync::Arc::from));
     let mut groups: BTreeMap<(Labels, &str), Vec<&Series>> = BTreeMap::new();
-    for s in info.iter().filter(counts) {
-        groups.entry((keys.of(&s.labels), s.labels.metric())).or_default().push(s);
+    for s in info.iter().filter(|s| occurring.iter().zip(IDENTIFYING).all(|of| occurs(of, s))) {
+        budget.check()?;
+        let key = (keys.of(&s.labels), s.labels.metric());
+        budget.hold(0, GROUP_BYTES + key.0.heap_bytes())?;
+        groups.entry(key).or_default().push(s);
     }
     for members in groups.values().filter(|m| m.len() > 1) {
-        for step in (0..steps).filter(|step| base.iter().any(|s| s.column.has(*step))) {
+        for step in (0..steps).filter(|step| live[*step]) {
+            budget.check()?;
             newest(members.iter().map(|s| (*s, s.column.values[step])))?;
         }
     }
@@ -95,19 +125,22 @@ fn newest<'s>(times: impl Iterator<Item = (&'s Series, f64)>) -> Result<Option<&
     Ok(best.map(|(series, _)| series))
 }
 
-struct Out {
+struct Out<'b> {
     index: KeyIndex,
     series: Vec<Series>,
     steps: usize,
+    budget: &'b mut Budget,
 }
 
-impl Out {
-    fn number(&mut self, labels: &Labels, dropped: bool) -> usize {
-        let (n, new) = self.index.number(labels.canonical());
+impl Out<'_> {
+    fn number(&mut self, labels: &Labels, dropped: bool) -> Result<usize, Error> {
+        let (n, new) = self.index.number(labels.canonical(), self.budget)?;
         if new {
-            self.series.push(Series { labels: labels.clone(), dropped, column: Column::absent(self.steps) });
+            let series = Series { labels: labels.clone(), dropped, column: Column::absent(self.steps) };
+            self.budget.hold(0, series.bytes())?;
+            self.series.push(series);
         }
-        n
+        Ok(n)
     }
 
     fn put(&mut self, n: usize, from: &Series, step: usize) -> Result<(), Error> {
@@ -129,20 +162,23 @@ struct Pairing<'a> {
 }
 
 impl<'a> Pairing<'a> {
-    fn new(info: &'a [Series], data: &'a [&'a Matcher]) -> Self {
+    fn new(info: &'a [Series], data: &'a [&'a Matcher], budget: &mut Budget) -> Result<Self, Error> {
         let keys = KeyLabels::only(&IDENTIFYING.map(std::sync::Arc::from));
         let mut by_target: HashMap<Labels, Vec<(&str, Vec<usize>)>> = HashMap::new();
         for (i, s) in info.iter().enumerate() {
-            let metrics = by_target.entry(keys.of(&s.labels)).or_default();
+            budget.check()?;
+            let key = keys.of(&s.labels);
+            budget.hold(0, GROUP_BYTES + key.heap_bytes())?;
+            let metrics = by_target.entry(key).or_default();
             match metrics.iter_mut().find(|(name, _)| *name == s.labels.metric()) {
                 Some((_, members)) => members.push(i),
                 None => metrics.push((s.labels.metric(), vec![i])),
             }
         }
-        Self { info, data, keys, by_target }
+        Ok(Self { info, data, keys, by_target })
     }
 
-    fn enrich(&self, base: &Series, steps: usize, out: &mut Out) -> Result<(), Error> {
+    fn enrich(&self, base: &Series, steps: usize, out: &mut Out<'_>) -> Result<(), Error> {
         let target = self.keys.of(&base.labels);
         let none = Vec::new();
         let metrics = if target.is_empty() { &none } else { self.by_target.get(&target).unwrap_or(&none) };
@@ -155,7 +191,10 @@ impl<'a> Pairing<'a> {
             let number = match known.get(&chosen) {
                 Some(n) => *n,
                 None => {
-                    let n = self.combined(&base.labels, &chosen)?.map(|l| out.number(&l, base.dropped));
+                    let n = match self.combined(&base.labels, &chosen)? {
+                        Some(labels) => Some(out.number(&labels, base.dropped)?),
+                        None => None,
+                    };
                     known.insert(chosen, n);
                     n
                 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::column::Series;
+use super::control::Budget;
 use super::error::Error;
 use crate::model::Labels;
 use crate::model::labels::{METRIC_NAME, push_canonical};
@@ -98,6 +99,9 @@ impl KeyLabels {
     }
 }
 
+/// What a key takes in an index besides its text: its place in a table that is half full after it has grown.
+const KEY_BYTES: usize = 2 * size_of::<(Box<str>, u32)>();
+
 /// Numbers keys in order of their first appearance.
 #[derive(Debug, Default)]
 pub struct KeyIndex {
@@ -105,14 +109,16 @@ pub struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// The number of a key and whether it is new.
-    pub fn number(&mut self, key: &str) -> (usize, bool) {
+    /// The number of a key and whether it is new; a new one is held.
+    pub fn number(&mut self, key: &str, budget: &mut Budget) -> Result<(usize, bool), Error> {
         if let Some(n) = self.numbers.get(key) {
-            return (*n as usize, false);
+            return Ok((*n as usize, false));
         }
+        budget.check()?;
+        budget.hold(0, KEY_BYTES + key.len())?;
         let n = self.numbers.len();
         self.numbers.insert(Box::from(key), n as u32);
-        (n, true)
+        Ok((n, true))
     }
 
     /// The number of a key that is there.
@@ -127,14 +133,15 @@ impl KeyIndex {
 }
 
 /// Merges series of equal labels where they have no step in common, and fails where they have.
-pub fn merge_equal(series: Vec<Series>) -> Result<Vec<Series>, Error> {
+pub fn merge_equal(series: Vec<Series>, budget: &mut Budget) -> Result<Vec<Series>, Error> {
     if series.len() < 2 {
         return Ok(series);
     }
     let mut index = KeyIndex::default();
     let mut out: Vec<Series> = Vec::with_capacity(series.len());
     for s in series {
-        let (n, new) = index.number(s.labels.canonical());
+        budget.check()?;
+        let (n, new) = index.number(s.labels.canonical(), budget)?;
         if new {
             out.push(s);
         } else if !out[n].column.merge(&s.column) {
@@ -146,33 +153,44 @@ pub fn merge_equal(series: Vec<Series>) -> Result<Vec<Series>, Error> {
 
 /// As [`merge_equal`] for what was put together step by step: whether the name of a merged series is to go, its first
 /// sample decides.
-pub fn merge_steps(series: Vec<Series>) -> Result<Vec<Series>, Error> {
+pub fn merge_steps(series: Vec<Series>, budget: &mut Budget) -> Result<Vec<Series>, Error> {
     let mut index = KeyIndex::default();
     let mut first: Vec<(usize, bool)> = Vec::new();
     for s in &series {
+        budget.check()?;
         let steps = s.column.values.len();
         let found = ((0..steps).find(|step| s.column.has(*step)).unwrap_or(steps), s.dropped);
-        match index.number(s.labels.canonical()) {
+        match index.number(s.labels.canonical(), budget)? {
             (_, true) => first.push(found),
             (n, false) if found.0 < first[n].0 => first[n] = found,
             _ => {}
         }
     }
-    let mut merged = merge_equal(series)?;
+    let mut merged = merge_equal(series, budget)?;
     merged.iter_mut().zip(first).for_each(|(s, (_, dropped))| s.dropped = dropped);
     Ok(merged)
 }
 
 /// Whether two series have the same labels.
-pub fn has_equal(series: &[Series]) -> bool {
+pub fn has_equal(series: &[Series], budget: &mut Budget) -> Result<bool, Error> {
     let mut index = KeyIndex::default();
-    series.iter().any(|s| !index.number(s.labels.canonical()).1)
+    for s in series {
+        if !index.number(s.labels.canonical(), budget)?.1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::column::Column;
+    use super::super::control::{CancelToken, Limits};
     use super::*;
+
+    fn unbounded() -> Budget {
+        Budget::new(Limits::default(), &CancelToken::default(), None)
+    }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         Labels::from_pairs(pairs.iter().copied())
@@ -196,7 +214,7 @@ mod tests {
             dropped,
             column: Column { values: values.to_vec(), histograms: Vec::new() },
         };
-        let merged = |a, b| merge_steps(vec![a, b]).unwrap()[0].dropped;
+        let merged = |a, b| merge_steps(vec![a, b], &mut unbounded()).unwrap()[0].dropped;
         assert!(!merged(series([absent, 1.0], true), series([1.0, absent], false)));
         assert!(merged(series([1.0, absent], true), series([absent, 1.0], false)));
     }
@@ -209,8 +227,8 @@ mod tests {
             column: Column { values: values.to_vec(), histograms: Vec::new() },
         };
         let absent = Column::absent(1).values[0];
-        let merged = merge_equal(vec![series([1.0, absent]), series([absent, 2.0])]).unwrap();
+        let merged = merge_equal(vec![series([1.0, absent]), series([absent, 2.0])], &mut unbounded()).unwrap();
         assert_eq!(merged, [series([1.0, 2.0])]);
-        assert!(merge_equal(vec![series([1.0, absent]), series([2.0, absent])]).is_err());
+        assert!(merge_equal(vec![series([1.0, absent]), series([2.0, absent])], &mut unbounded()).is_err());
     }
 }

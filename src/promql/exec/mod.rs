@@ -30,6 +30,7 @@ pub mod select;
 pub mod select_k;
 pub mod set;
 pub mod shared;
+pub mod sort;
 pub mod stage;
 pub mod stream;
 #[cfg(test)]
@@ -38,18 +39,23 @@ pub mod work;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::annotations::Annotations;
 use super::ast::Ast;
 use super::duration::fold_durations;
-use super::plan::{self, Plan, PlanOptions};
+use super::plan::{self, Op, Plan, PlanOptions};
 use super::source::{SeriesSet, Source};
 use crate::model::StepGrid;
-use control::{Budget, CancelToken, Limits};
+use control::{Budget, CancelToken, Limits, Meter};
 use counts::SampleCounts;
 use error::Error;
 use evaluate::Evaluation;
 use helpers::Helpers;
 use result::{QueryResult, QueryStats};
+
+/// Requests that storage works on at a time.
+const REQUESTS_IN_FLIGHT: usize = 16;
 
 /// How queries are evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,10 +138,18 @@ impl Engine {
         };
         let plan = plan::build(&ast, times.grid(), options);
         // A subquery may ask for more steps than anything could hold; nothing is allocated before this check.
-        match plan.nodes.iter().any(|node| node.grid.len() > self.options.limits.max_samples) {
-            true => Err(Error::TooManySamples),
-            false => Ok(plan),
+        let Limits { max_samples, max_bytes } = self.options.limits;
+        for node in &plan.nodes {
+            let steps = node.grid.len();
+            if steps > max_samples {
+                return Err(Error::TooManySamples);
+            }
+            let is_literal = matches!(node.op, Op::Number(_) | Op::String(_));
+            if !is_literal && steps.saturating_mul(size_of::<f64>()) > max_bytes {
+                return Err(Error::TooManyBytes { limit: max_bytes });
+            }
         }
+        Ok(plan)
     }
 
     /// Fetches what a plan needs, one set per request.
@@ -147,16 +161,19 @@ impl Engine {
             }
             source.select(request).await.map_err(Error::Storage)
         });
-        futures::future::try_join_all(selects).await
+        // Not all at once: a query may have a hundred thousand.
+        futures::stream::iter(selects).buffered(REQUESTS_IN_FLIGHT).try_collect().await
     }
 
-    /// Evaluates a plan over what was fetched for it. Takes as long as it takes: call it where that may be.
+    /// Evaluates a plan over what was fetched for it; what is held meanwhile is taken from `meter` too. Takes as long as
+    /// it takes: call it where that may be.
     pub fn evaluate(
         &self,
         plan: &Plan,
         fetched: Vec<SeriesSet>,
         times: Times,
         cancel: &CancelToken,
+        meter: Option<Arc<dyn Meter>>,
     ) -> Result<QueryResult, Error> {
         let mut annotations = Annotations::default();
         let mut series_read = 0;
@@ -166,14 +183,14 @@ impl Engine {
             series_read += set.series.len() as u64;
             sets.push(set.series);
         }
-        let mut budget = Budget::new(self.options.limits, cancel);
+        let mut budget = Budget::new(self.options.limits, cancel, meter);
         budget.counts = self.options.count_samples.then(|| Box::new(SampleCounts::new(plan)));
         let mut evaluation = Evaluation::new(plan, self.options, sets, budget, (cancel, &self.helpers), annotations);
         let value = evaluation.run()?;
-        let (annotations, budget) = evaluation.into_parts();
-        let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)))?;
-        let peak_samples = budget.peak_samples as u64;
-        let stats = QueryStats { samples_read: budget.samples_read, peak_samples, series_read, counts: budget.counts };
+        let (annotations, mut budget) = evaluation.into_parts();
+        let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)), &mut budget)?;
+        let (peak_samples, counts) = (budget.peak_samples as u64, budget.counts.take());
+        let stats = QueryStats { samples_read: budget.samples_read, peak_samples, series_read, counts };
         Ok(QueryResult { value, annotations, stats })
     }
 
@@ -187,6 +204,6 @@ impl Engine {
     ) -> Result<QueryResult, Error> {
         let plan = self.plan(ast, times)?;
         let fetched = self.fetch(source, &plan, cancel).await?;
-        self.evaluate(&plan, fetched, times, cancel)
+        self.evaluate(&plan, fetched, times, cancel, None)
     }
 }

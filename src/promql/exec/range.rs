@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::column::Column;
+use super::control::CancelToken;
 use super::error::Error;
 use super::histogram_notes::start_overlap;
 use super::range_histogram::{HistogramFunction, Inside};
@@ -24,8 +25,8 @@ use crate::promql::signature::FunctionName;
 
 /// A kernel behind one virtual call per series.
 pub trait FloatFunction: Send {
-    /// All windows of one series.
-    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64]);
+    /// All windows of one series, unless it is to stop.
+    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64], stopped: &dyn Fn() -> bool);
 
     /// Prepares for single windows of one series.
     fn begin(&mut self, points: Points<'_>);
@@ -38,8 +39,8 @@ pub trait FloatFunction: Send {
 }
 
 impl<K: Kernel + Clone + Send + 'static> FloatFunction for K {
-    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64]) {
-        window::run(self, points, windows, out);
+    fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64], stopped: &dyn Fn() -> bool) {
+        window::run_until(self, points, windows, out, stopped);
     }
 
     fn begin(&mut self, points: Points<'_>) {
@@ -79,6 +80,7 @@ pub struct RangeFunction {
     extended: bool,
     /// Of histograms only count and sum are wanted.
     pub totals: bool,
+    cancel: CancelToken,
 }
 
 impl RangeFunction {
@@ -88,6 +90,7 @@ impl RangeFunction {
         range: &RangeVector,
         span: Span,
         mut params: Vec<Vec<f64>>,
+        cancel: &CancelToken,
     ) -> Result<Self, Error> {
         check_modifiers(function, range)?;
         let extended = range.anchored || range.smoothed;
@@ -144,6 +147,7 @@ impl RangeFunction {
             bad_factors,
             extended,
             totals: range.totals,
+            cancel: cancel.clone(),
         })
     }
 
@@ -164,10 +168,13 @@ impl RangeFunction {
         }
         out.reset(self.windows.grid.len());
         if samples.histograms.is_empty() {
-            self.floats.run(samples.points(), &self.windows, &mut out.values);
+            let cancel = &self.cancel;
+            self.floats.run(samples.points(), &self.windows, &mut out.values, &|| cancel.check().is_err());
         } else {
             self.eval_mixed(labels, samples, out, notes);
         }
+        // What ended early is of no use.
+        self.cancel.check()?;
         let counter = matches!(self.function, FunctionName::Rate | FunctionName::Increase) && !self.extended;
         if counter && starts_overlap(&samples.ts, &samples.starts, &samples.histogram_ts, &self.windows) {
             notes.warning(self.span, start_overlap(labels.metric()));
@@ -187,6 +194,9 @@ impl RangeFunction {
         self.histograms.begin(samples);
         let (mut floats, mut histograms) = (Edges::default(), Edges::default());
         for step in 0..out.values.len() {
+            if self.cancel.check().is_err() {
+                return;
+            }
             let window = self.windows.window(step);
             let (start, end) = (window.start - self.windows.before, window.end + self.windows.after);
             floats.advance(points.ts, start, end);

@@ -10,7 +10,7 @@ use super::column::{Column, Sample};
 use super::error::Error;
 use crate::model::{Columns, Histogram, ResetHint, StepGrid, is_stale};
 use crate::promql::functions::histogram_range::HistogramPoints;
-use crate::promql::functions::window::Points;
+use crate::promql::functions::window::{Points, is_absent};
 use crate::promql::histogram::detect_reset;
 use crate::promql::source::SampleCursor;
 
@@ -125,7 +125,10 @@ impl RangeSamples {
 
     /// Takes the samples of a subquery's series.
     pub fn take_steps(&mut self, column: &Column, grid: StepGrid) {
+        let samples = column.values.iter().filter(|v| !is_absent(**v)).count();
         self.clear();
+        self.ts.reserve_exact(samples);
+        self.vs.reserve_exact(samples);
         for step in 0..column.values.len() {
             match column.sample(step) {
                 Some(Sample::Float(v)) => {

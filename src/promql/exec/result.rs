@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 use super::column::{Column, Sample, ScalarColumn, Series, Value};
+use super::control::Budget;
 use super::counts::SampleCounts;
 use super::error::Error;
 use super::labels::{drop_reserved, has_equal, merge_equal};
+use super::sort::sorted;
 use crate::model::{Histogram, Labels, StepGrid};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::is_absent;
@@ -26,6 +28,19 @@ pub struct RangeSeries {
     pub histograms: Vec<(i64, Arc<Histogram>)>,
 }
 
+impl RangeSeries {
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        self.floats.len() + self.histograms.len()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let histograms: usize = self.histograms.iter().map(|(_, h)| 16 + h.heap_bytes()).sum();
+        size_of::<Self>() + self.labels.heap_bytes() + 16 * self.floats.capacity() + histograms
+    }
+}
+
 /// A sample of an instant query's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstantSample {
@@ -35,6 +50,14 @@ pub struct InstantSample {
     pub t: i64,
     /// Float or histogram.
     pub sample: Sample,
+}
+
+impl InstantSample {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let histogram = if let Sample::Histogram(h) = &self.sample { h.heap_bytes() } else { 0 };
+        size_of::<Self>() + self.labels.heap_bytes() + histogram
+    }
 }
 
 /// The value of a query.
@@ -48,6 +71,18 @@ pub enum QueryValue {
     Vector(Vec<InstantSample>),
     /// A range vector, or the answer of a range query.
     Matrix(Vec<RangeSeries>),
+}
+
+impl QueryValue {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Scalar(..) => 0,
+            Self::String(_, text) => text.len(),
+            Self::Vector(samples) => samples.iter().map(InstantSample::bytes).sum(),
+            Self::Matrix(series) => series.iter().map(RangeSeries::bytes).sum(),
+        }
+    }
 }
 
 /// What a query cost.
@@ -75,32 +110,46 @@ pub struct QueryResult {
 }
 
 /// The value of a plan's root as callers get it.
-pub(super) fn finish(value: Value, grid: StepGrid, instant: bool) -> Result<QueryValue, Error> {
+pub(super) fn finish(value: Value, grid: StepGrid, instant: bool, budget: &mut Budget) -> Result<QueryValue, Error> {
     match value {
         Value::Text(text) => Ok(QueryValue::String(grid.start, text)),
-        Value::Matrix(mut series) => {
-            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Value::Matrix(series) => {
+            let series = sorted(series, |a, b| a.labels.cmp(&b.labels), budget)?;
             Ok(QueryValue::Matrix(merge_matrix(series)?))
         }
         Value::Scalar(column) if instant => Ok(QueryValue::Scalar(grid.start, column.at(0))),
-        Value::Scalar(column) => Ok(QueryValue::Matrix(vec![scalar_series(&column, grid)])),
+        Value::Scalar(column) => {
+            budget.hold(0, 16 * grid.len())?;
+            Ok(QueryValue::Matrix(vec![scalar_series(&column, grid)]))
+        }
         Value::Vector(vector) => {
-            let mut series = remove_names(vector.series);
+            let mut series = remove_names(vector.series, budget)?;
             if instant {
-                if has_equal(&series) {
+                if has_equal(&series, budget)? {
                     return Err(Error::same_labels());
                 }
                 if !vector.ordered {
-                    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                    series = sorted(series, |a, b| a.labels.cmp(&b.labels), budget)?;
                 }
-                return Ok(QueryValue::Vector(
-                    series.into_iter().filter_map(|s| instant_sample(s, grid.start)).collect(),
-                ));
+                budget.hold(0, series.len() * size_of::<InstantSample>())?;
+                let samples = series.into_iter().filter_map(|s| instant_sample(s, grid.start));
+                return Ok(QueryValue::Vector(samples.collect()));
             }
-            series = merge_equal(series)?;
-            series.sort_by(|a, b| a.labels.cmp(&b.labels));
-            let matrix = series.into_iter().map(|s| range_series(s, grid));
-            Ok(QueryValue::Matrix(matrix.filter(|s| !s.floats.is_empty() || !s.histograms.is_empty()).collect()))
+            series = merge_equal(series, budget)?;
+            series = sorted(series, |a, b| a.labels.cmp(&b.labels), budget)?;
+            let mut matrix = Vec::with_capacity(series.len());
+            for s in series {
+                budget.check()?;
+                // The column goes when its samples are there.
+                budget.room(16 * s.column.values.len())?;
+                let before = s.bytes();
+                let made = range_series(s, grid);
+                budget.release(0, before);
+                budget.hold(0, made.bytes())?;
+                matrix.push(made);
+            }
+            matrix.retain(|s| s.samples() > 0);
+            Ok(QueryValue::Matrix(matrix))
         }
     }
 }
@@ -128,11 +177,12 @@ fn merge_matrix(series: Vec<RangeSeries>) -> Result<Vec<RangeSeries>, Error> {
     Ok(out)
 }
 
-fn remove_names(mut series: Vec<Series>) -> Vec<Series> {
+fn remove_names(mut series: Vec<Series>, budget: &Budget) -> Result<Vec<Series>, Error> {
     for s in series.iter_mut().filter(|s| s.dropped) {
+        budget.check()?;
         s.labels = drop_reserved(&s.labels);
     }
-    series
+    Ok(series)
 }
 
 fn scalar_series(column: &ScalarColumn, grid: StepGrid) -> RangeSeries {

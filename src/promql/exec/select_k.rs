@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use xxhash_rust::xxh64::xxh64;
 
 use super::column::{Column, Sample, ScalarColumn, Series, Vector};
+use super::control::Budget;
 use super::error::Error;
 use super::labels::{KeyIndex, KeyLabels};
 use crate::model::number::{format_f, format_g};
@@ -43,7 +44,7 @@ pub struct SelectK<'a> {
 
 impl SelectK<'_> {
     /// Evaluates it.
-    pub fn eval(&self, input: Vec<Series>, notes: &mut Annotations) -> Result<Vector, Error> {
+    pub fn eval(&self, input: Vec<Series>, notes: &mut Annotations, budget: &mut Budget) -> Result<Vector, Error> {
         let params = || (0..self.steps).map(|s| self.param.at(s));
         let any_nan = params().any(f64::is_nan);
         let (max, min) = (params().fold(f64::MIN, f64::max), params().fold(f64::MAX, f64::min));
@@ -54,7 +55,7 @@ impl SelectK<'_> {
                     let text = format!("quantile value should be between 0 and 1, got {}", format_g(*q));
                     notes.warning(self.param_span, text);
                 }
-                return Ok(self.quantiles(&input, notes).into());
+                return Ok(self.quantiles(&input, notes, budget)?.into());
             }
             AggregateOp::LimitRatio => {
                 if any_nan {
@@ -80,27 +81,37 @@ impl SelectK<'_> {
                 }
             }
         }
-        Ok(self.choose(input, notes))
+        self.choose(input, notes, budget)
     }
 
-    fn groups(&self, input: &[Series]) -> (Vec<usize>, Vec<Labels>) {
+    /// The group of each series, and the labels of the groups.
+    fn groups(&self, input: &[Series], budget: &mut Budget) -> Result<(Vec<usize>, Vec<Labels>), Error> {
         let (mut index, mut buf, mut labels) = (KeyIndex::default(), String::new(), Vec::new());
-        let number = |s: &Series| {
+        budget.hold(0, size_of::<usize>() * input.len())?;
+        let mut groups = Vec::with_capacity(input.len());
+        for s in input {
+            budget.check()?;
             self.keys.write(&mut buf, &s.labels, false);
-            let (n, new) = index.number(&buf);
+            let (n, new) = index.number(&buf, budget)?;
             if new {
-                labels.push(Labels::from_canonical(&buf).unwrap_or_default());
+                let made = Labels::from_canonical(&buf).unwrap_or_default();
+                budget.hold(0, size_of::<Labels>() + made.heap_bytes())?;
+                labels.push(made);
             }
-            n
-        };
-        (input.iter().map(number).collect(), labels)
+            groups.push(n);
+        }
+        Ok((groups, labels))
     }
 
-    fn quantiles(&self, input: &[Series], notes: &mut Annotations) -> Vec<Series> {
-        let (groups, labels) = self.groups(input);
+    fn quantiles(&self, input: &[Series], notes: &mut Annotations, budget: &mut Budget) -> Result<Vec<Series>, Error> {
+        let (groups, labels) = self.groups(input, budget)?;
+        // A column and a list of values for each group, and every sample of a step in one of these.
+        budget.hold(0, labels.len() * (size_of::<Series>() + size_of::<Vec<f64>>() + 8 * self.steps))?;
+        budget.hold(0, 2 * size_of::<f64>() * input.len())?;
         let mut values: Vec<Vec<f64>> = vec![Vec::new(); labels.len()];
         let mut columns = vec![Column::absent(self.steps); labels.len()];
         for step in 0..self.steps {
+            budget.check()?;
             values.iter_mut().for_each(Vec::clear);
             for (s, group) in input.iter().zip(&groups) {
                 let v = s.column.values[step];
@@ -114,14 +125,18 @@ impl SelectK<'_> {
                 column.values[step] = quantile(self.param.at(step), values);
             }
         }
-        let dropped = |g: usize| input.iter().zip(&groups).any(|(s, n)| *n == g && s.dropped);
-        let rows = labels.into_iter().zip(columns).enumerate();
-        let made = rows.map(|(g, (labels, column))| Series { labels, dropped: dropped(g), column });
-        made.filter(|s| !s.column.is_empty()).collect()
+        let mut dropped = vec![false; labels.len()];
+        input.iter().zip(&groups).for_each(|(s, g)| dropped[*g] |= s.dropped);
+        let rows = labels.into_iter().zip(columns).zip(dropped);
+        let made = rows.map(|((labels, column), dropped)| Series { labels, dropped, column });
+        Ok(made.filter(|s| !s.column.is_empty()).collect())
     }
 
-    fn choose(&self, input: Vec<Series>, notes: &mut Annotations) -> Vector {
-        let (groups, labels) = self.groups(&input);
+    fn choose(&self, input: Vec<Series>, notes: &mut Annotations, budget: &mut Budget) -> Result<Vector, Error> {
+        let (groups, labels) = self.groups(&input, budget)?;
+        // Lists of series: what is chosen on a step, in which order, and of which a column is made.
+        let lists = size_of::<(f64, usize)>() + size_of::<usize>() + 2 * size_of::<Option<Series>>();
+        budget.hold(0, lists * input.len() + size_of::<Chosen>() * labels.len())?;
         let mut chosen: Vec<Chosen> = (0..labels.len()).map(|_| Chosen::default()).collect();
         let mut columns: Vec<Option<Column>> = vec![None; input.len()];
         let mut order = Vec::new();
@@ -130,6 +145,7 @@ impl SelectK<'_> {
             _ => Vec::new(),
         };
         for step in 0..self.steps {
+            budget.check()?;
             chosen.iter_mut().for_each(Chosen::clear);
             for (i, s) in input.iter().enumerate() {
                 let Some(sample) = s.column.sample(step) else { continue };
@@ -139,6 +155,9 @@ impl SelectK<'_> {
             for group in &mut chosen {
                 group.sort(self.op);
                 for (_, i) in &group.heap {
+                    if columns[*i].is_none() {
+                        budget.hold(0, 8 * self.steps)?;
+                    }
                     let column = columns[*i].get_or_insert_with(|| Column::absent(self.steps));
                     if let Some(sample) = input[*i].column.sample(step) {
                         column.put(step, sample);
@@ -159,7 +178,7 @@ impl SelectK<'_> {
                 series.push(Series { column, ..s });
             }
         }
-        Vector { series, ordered: matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk) }
+        Ok(Vector { series, ordered: matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk) })
     }
 
     #[allow(clippy::too_many_arguments, reason = "one sample and everything that decides about it")]
@@ -276,16 +295,26 @@ fn ratio_offset(labels: &Labels) -> f64 {
 }
 
 /// `count_values`: one series per group and value.
-pub fn count_values(input: &[Series], label: &str, keys: &KeyLabels, steps: usize) -> Vec<Series> {
+pub fn count_values(
+    input: &[Series],
+    label: &str,
+    keys: &KeyLabels,
+    steps: usize,
+    budget: &mut Budget,
+) -> Result<Vec<Series>, Error> {
     let mut index = KeyIndex::default();
     let mut out: Vec<Series> = Vec::new();
-    let mut number = |s: &Series, value: &str, out: &mut Vec<Series>| {
+    let mut number = |s: &Series, value: &str, out: &mut Vec<Series>| -> Result<usize, Error> {
         let labels = keys.of(&s.labels.to_builder().set(label, value).build());
-        let (n, new) = index.number(labels.canonical());
+        let (n, new) = index.number(labels.canonical(), budget)?;
         if new {
-            out.push(Series { labels, dropped: false, column: Column::absent(steps) });
+            budget.room(8 * steps)?;
+            let series = Series { labels, dropped: false, column: Column::absent(steps) };
+            budget.hold(0, series.bytes())?;
+            out.push(series);
         }
-        n
+        budget.check()?;
+        Ok(n)
     };
     let count = |series: &mut Series, step: usize| {
         let count = &mut series.column.values[step];
@@ -296,18 +325,25 @@ pub fn count_values(input: &[Series], label: &str, keys: &KeyLabels, steps: usiz
     for s in input {
         known.clear();
         for (step, v) in s.column.values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
-            let n = *known.entry(v.to_bits()).or_insert_with(|| number(s, &format_f(*v), &mut out));
+            let n = match known.get(&v.to_bits()) {
+                Some(n) => *n,
+                None => {
+                    let n = number(s, &format_f(*v), &mut out)?;
+                    known.insert(v.to_bits(), n);
+                    n
+                }
+            };
             count(&mut out[n], step);
         }
         let mut last: Option<(&Arc<Histogram>, usize)> = None;
         for (step, h) in &s.column.histograms {
             let n = match last {
                 Some((before, n)) if Arc::ptr_eq(before, h) => n,
-                _ => number(s, &text(h), &mut out),
+                _ => number(s, &text(h), &mut out)?,
             };
             last = Some((h, n));
             count(&mut out[n], *step as usize);
         }
     }
-    out
+    Ok(out)
 }

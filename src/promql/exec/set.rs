@@ -5,6 +5,7 @@
 //! *Not here:* arithmetic and comparisons (`join`).
 
 use super::column::{Column, Series};
+use super::control::Budget;
 use super::error::Error;
 use super::labels::{KeyIndex, KeyLabels, merge_steps};
 use crate::promql::ast::Matching;
@@ -23,48 +24,76 @@ pub fn set_operation(
     rhs: Vec<Series>,
     matching: &Matching,
     steps: usize,
+    budget: &mut Budget,
 ) -> Result<Vec<Series>, Error> {
     let keys = signature_labels(matching);
     let mut index = KeyIndex::default();
-    let mut numbers = |series: &[Series]| -> Vec<usize> {
-        let mut buf = String::new();
-        let number = |s: &Series| {
-            keys.write(&mut buf, &s.labels, false);
-            index.number(&buf).0
-        };
-        series.iter().map(number).collect()
-    };
-    let (left, right) = (numbers(&lhs), numbers(&rhs));
+    let (left, right) = (numbers(&keys, &mut index, &lhs, budget)?, numbers(&keys, &mut index, &rhs, budget)?);
     let signatures = index.count();
     match op {
         BinaryOp::Or => {
-            let present = presence(&lhs, &left, signatures, steps);
+            let present = presence(&lhs, &left, signatures, steps, budget)?;
             let mut out = lhs;
-            out.extend(filter(rhs, &right, &present, false));
-            merge_steps(out)
+            out.extend(filter(rhs, &right, &present, false, budget)?);
+            merge_steps(out, budget)
         }
         _ => {
-            let present = presence(&rhs, &right, signatures, steps);
-            Ok(filter(lhs, &left, &present, op == BinaryOp::And))
+            let present = presence(&rhs, &right, signatures, steps, budget)?;
+            filter(lhs, &left, &present, op == BinaryOp::And, budget)
         }
     }
+}
+
+/// The number of each series' key.
+pub fn numbers(
+    keys: &KeyLabels,
+    index: &mut KeyIndex,
+    series: &[Series],
+    budget: &mut Budget,
+) -> Result<Vec<usize>, Error> {
+    budget.hold(0, series.len() * size_of::<usize>())?;
+    let mut buf = String::new();
+    let number = |s: &Series| {
+        budget.check()?;
+        keys.write(&mut buf, &s.labels, false);
+        Ok(index.number(&buf, budget)?.0)
+    };
+    series.iter().map(number).collect()
 }
 
 /// For each signature the steps on which one of its series has a sample; empty where there is no series.
-fn presence(series: &[Series], numbers: &[usize], signatures: usize, steps: usize) -> Vec<Vec<bool>> {
+fn presence(
+    series: &[Series],
+    numbers: &[usize],
+    signatures: usize,
+    steps: usize,
+    budget: &mut Budget,
+) -> Result<Vec<Vec<bool>>, Error> {
+    budget.hold(0, signatures * size_of::<Vec<bool>>())?;
     let mut out = vec![Vec::new(); signatures];
     for (s, n) in series.iter().zip(numbers) {
+        budget.check()?;
         let mask: &mut Vec<bool> = &mut out[*n];
-        mask.resize(steps, false);
+        if mask.is_empty() {
+            budget.hold(0, steps)?;
+            mask.resize(steps, false);
+        }
         mask.iter_mut().enumerate().for_each(|(step, m)| *m |= s.column.has(step));
     }
-    out
+    Ok(out)
 }
 
 /// Keeps the samples whose signature is present (or absent) on their step.
-fn filter(series: Vec<Series>, numbers: &[usize], present: &[Vec<bool>], want: bool) -> Vec<Series> {
+fn filter(
+    series: Vec<Series>,
+    numbers: &[usize],
+    present: &[Vec<bool>],
+    want: bool,
+    budget: &Budget,
+) -> Result<Vec<Series>, Error> {
     let mut out = Vec::with_capacity(series.len());
     for (mut s, n) in series.into_iter().zip(numbers) {
+        budget.check()?;
         if present[*n].is_empty() {
             if !want {
                 out.push(s);
@@ -79,5 +108,5 @@ fn filter(series: Vec<Series>, numbers: &[usize], present: &[Vec<bool>], want: b
             out.push(s);
         }
     }
-    out
+    Ok(out)
 }

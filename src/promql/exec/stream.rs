@@ -136,14 +136,12 @@ impl Pipeline {
     }
 
     /// All series that have a sample, with names removed operation by operation: what becomes equal on the way is merged
-    /// or refused as the operation does it. Counts as held while it runs.
+    /// or refused as the operation does it. They are held.
     pub fn collect_at_once(&mut self, context: &mut Context<'_>) -> Result<Vec<Series>, Error> {
         let stages = std::mem::replace(&mut self.worker.stages, Arc::new([]));
-        let (mut all, mut ranks, mut held) = (Vec::new(), Vec::new(), (0, 0));
+        let (mut all, mut ranks) = (Vec::new(), Vec::new());
         self.run(context, |series, rank, budget| {
-            let (samples, bytes) = (series.column.samples(), series.column.bytes());
-            budget.hold(samples, bytes)?;
-            held = (held.0 + samples, held.1 + bytes);
+            budget.hold(series.column.samples(), series.bytes())?;
             all.push(std::mem::take(series));
             ranks.push(rank);
             Ok(())
@@ -151,10 +149,10 @@ impl Pipeline {
         let mut all = in_label_order(all, &ranks);
         if self.worker.leaf.drops_names() {
             // A function of range vectors goes series by series: it refuses equal ones even without a step in common.
-            if self.worker.leaf.is_range_call() && has_equal(&all) {
+            if self.worker.leaf.is_range_call() && has_equal(&all, context.budget)? {
                 return Err(Error::same_labels());
             }
-            all = merge_equal(all)?;
+            all = merge_equal(all, context.budget)?;
         }
         for stage in stages.iter() {
             for series in &mut all {
@@ -163,10 +161,9 @@ impl Pipeline {
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
-                all = merge_equal(all)?;
+                all = merge_equal(all, context.budget)?;
             }
         }
-        context.budget.release(held.0, held.1);
         Ok(all)
     }
 }
@@ -180,6 +177,9 @@ pub fn one(
     take: &mut Take<'_>,
 ) -> Result<Read, Error> {
     context.cancel.check()?;
+    if let Some(steps) = worker.leaf.steps() {
+        context.budget.room(8 * steps + worker.leaf.inner_bytes())?;
+    }
     let (read, outcome) = worker.column(input, out, context.notes);
     context.count_read(read)?;
     outcome?;

@@ -1,9 +1,13 @@
 //! Whole queries: depth, limits, cancellation, names. What values are right is tested by `tests/promql_conformance.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use futures::executor::block_on;
 
 use super::column::Sample;
-use super::control::{CancelToken, Limits};
+use super::control::{CancelToken, Limits, Meter};
 use super::error::Error;
 use super::result::{QueryResult, QueryValue};
 use super::{Engine, EngineOptions, Times};
@@ -253,4 +257,82 @@ fn floats_within_reach_of_an_anchored_window_mix_with_histograms() {
         block_on(Engine::default().query(&source, &ast, Times::Instant(120_000), &CancelToken::default())).unwrap();
     assert_eq!(got.value, QueryValue::Vector(Vec::new()));
     assert!(!got.annotations.is_empty());
+}
+
+/// Counts what is held, and cancels a query when it takes bytes for a certain time.
+#[derive(Default)]
+struct Watch {
+    held: AtomicUsize,
+    peak: AtomicUsize,
+    takes: AtomicUsize,
+    cancel_at: usize,
+    cancel: CancelToken,
+}
+
+impl Meter for Watch {
+    fn take(&self, bytes: usize) -> Result<(), crate::error::Error> {
+        let held = self.held.fetch_add(bytes, Relaxed) + bytes;
+        self.peak.fetch_max(held, Relaxed);
+        if self.takes.fetch_add(1, Relaxed) + 1 == self.cancel_at {
+            self.cancel.cancel();
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Operations that make much of 1,000 series.
+const MAKERS: [&str; 16] = [
+    "m",
+    "-m",
+    "m * on(n) m",
+    "m * on(n) group_left(x) m",
+    "m and on(n) m",
+    "m or ignoring(n) m",
+    "sum by (n) (m)",
+    "topk(2000, m)",
+    "quantile by (n) (0.5, m)",
+    "count_values('v', m)",
+    "label_replace(m, 'x', '$1$1', 'n', '(.*)')",
+    "label_join(m, 'x', '-', 'n', 'n')",
+    "histogram_quantile(0.5, label_replace(m, 'le', '1', '', ''))",
+    "info(m, {__name__='m'})",
+    "max_over_time(m[30s:15s])",
+    "vector(1) * on() group_right m",
+];
+
+fn watched(source: &MemorySource, query: &str, cancel_at: usize) -> (Result<QueryResult, Error>, Arc<Watch>) {
+    let watch = Arc::new(Watch { cancel_at, ..Watch::default() });
+    let (engine, times) = (Engine::default(), Times::Range(StepGrid { start: 0, end: 450_000, step: 15_000 }));
+    let plan = engine.plan(&parse(query, ParseOptions::all()).unwrap(), times).unwrap();
+    let fetched = block_on(engine.fetch(source, &plan, &watch.cancel)).unwrap();
+    (engine.evaluate(&plan, fetched, times, &watch.cancel, Some(watch.clone())), watch)
+}
+
+#[test]
+fn what_operations_make_is_metered_and_given_back_and_ends_when_cancelled() {
+    let mut source = MemorySource::new();
+    for n in 0..1000 {
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", n.to_string())]);
+        for step in 0..31 {
+            source.append(&labels, step * 15_000, 0, &Point::Float((n * 31 + step) as f64)).unwrap();
+        }
+    }
+    for query in MAKERS {
+        let (whole, watch) = watched(&source, query, 0);
+        let bytes = whole.unwrap().value.bytes();
+        let (peak, takes) = (watch.peak.load(Relaxed), watch.takes.load(Relaxed));
+        assert!(peak >= bytes, "{query}: an answer of {bytes} bytes, metered are {peak}");
+        assert_eq!(watch.held.load(Relaxed), 0, "{query}");
+        for at in (1..takes).step_by(1 + takes / 2) {
+            let (ended, watch) = watched(&source, query, at);
+            let more = watch.takes.load(Relaxed) - at;
+            assert!(matches!(ended, Err(Error::Cancelled)), "{query}: cancelled at {at} of {takes}, went on {more}");
+            assert!(more <= 2, "{query}: took {more} times after it was cancelled");
+            assert_eq!(watch.held.load(Relaxed), 0, "{query}");
+        }
+    }
 }

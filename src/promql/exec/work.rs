@@ -95,6 +95,11 @@ impl Leaf {
         matches!(self, Self::Range(_) | Self::Subquery { .. })
     }
 
+    /// Bytes of the samples of a subquery's series, which are there twice until its function is evaluated.
+    pub fn inner_bytes(&self) -> usize {
+        if let Self::Subquery { grid, .. } = self { grid.len() * size_of::<(i64, f64)>() } else { 0 }
+    }
+
     /// Number of steps, where columns are made.
     pub fn steps(&self) -> Option<usize> {
         match self {

@@ -1,6 +1,7 @@
 //! `label_replace`, `label_join`, and the order of `sort_by_label`.
 //!
-//! *Invariants:* a result label set is canonical; an empty value removes the label.
+//! *Invariants:* a result label set is canonical; an empty value removes the label. No value is longer than [`MOST_BYTES`]: one
+//! call inside of another can multiply the length by any number.
 //!
 //! *Not here:* merging of series that became equal (`exec::labels`).
 
@@ -8,6 +9,13 @@ use std::cmp::Ordering;
 
 use crate::model::Labels;
 use crate::model::regexp::{Replacer, Template};
+
+/// Longest value that is made.
+pub const MOST_BYTES: usize = 1 << 20;
+
+fn too_long(bytes: usize, function: &str) -> String {
+    format!("label value of {bytes} bytes in {function}(), at most {MOST_BYTES} are allowed")
+}
 
 /// A compiled `label_replace`.
 pub struct Replace {
@@ -38,17 +46,22 @@ impl Replace {
         &self.target
     }
 
-    /// The new label set, or `None` where the pattern does not match.
-    pub fn apply(&self, labels: &Labels) -> Option<Labels> {
-        let value = self.pattern.replace(labels.get(&self.source), &self.replacement)?;
-        Some(labels.to_builder().set(&self.target, &value).build())
+    /// The new label set, or `None` where the pattern does not match; the error is the text a query fails with.
+    pub fn apply(&self, labels: &Labels) -> Result<Option<Labels>, String> {
+        let value = self.pattern.replace_within(labels.get(&self.source), &self.replacement, MOST_BYTES);
+        let value = value.map_err(|bytes| too_long(bytes, "label_replace"))?;
+        Ok(value.map(|value| labels.to_builder().set(&self.target, &value).build()))
     }
 }
 
 /// `label_join`: the values of `sources`, with `separator` between them, as label `target`.
-pub fn join(labels: &Labels, target: &str, separator: &str, sources: &[String]) -> Labels {
+pub fn join(labels: &Labels, target: &str, separator: &str, sources: &[String]) -> Result<Labels, String> {
     let values: Vec<&str> = sources.iter().map(|s| labels.get(s)).collect();
-    labels.to_builder().set(target, &values.join(separator)).build()
+    let bytes = values.iter().map(|v| v.len()).sum::<usize>() + separator.len() * values.len().saturating_sub(1);
+    if bytes > MOST_BYTES {
+        return Err(too_long(bytes, "label_join"));
+    }
+    Ok(labels.to_builder().set(target, &values.join(separator)).build())
 }
 
 /// Orders two label sets by the values of `names`, numbers inside of values by their size; ties by all labels.
@@ -95,11 +108,23 @@ mod tests {
     #[test]
     fn replaces_only_where_the_whole_value_matches() {
         let labels = Labels::from_pairs([("src", "source-value-10"), ("dst", "x")]);
-        let apply = |repl: &str, re: &str| Replace::new("dst", repl, "src", re).unwrap().apply(&labels);
+        let apply = |repl: &str, re: &str| Replace::new("dst", repl, "src", re).unwrap().apply(&labels).unwrap();
         assert_eq!(apply("v-$1", "source-value-(.*)").unwrap().get("dst"), "v-10");
         assert!(!apply("", "(.*)").unwrap().has("dst"));
         assert!(apply("$1", "value-(.*)").is_none());
         assert!(Replace::new("dst", "", "src", "(").is_err());
+    }
+
+    #[test]
+    fn values_do_not_grow_without_bound() {
+        let longest = Labels::from_pairs([("a", "x".repeat(MOST_BYTES / 2))]);
+        let twice = ["a", "a"].map(str::to_owned);
+        let replaced = |text: &str| Replace::new("a", text, "a", ".*").unwrap().apply(&longest);
+        assert_eq!(join(&longest, "a", "", &twice).unwrap().get("a").len(), MOST_BYTES);
+        assert_eq!(replaced("$0$0").unwrap().unwrap().get("a").len(), MOST_BYTES);
+        let said = "label value of 1048577 bytes in";
+        assert!(join(&longest, "a", "-", &twice).unwrap_err().starts_with(said));
+        assert!(replaced("$0-$0").unwrap_err().starts_with(said));
     }
 
     #[test]

@@ -119,14 +119,36 @@ pub fn seek(ts: &[i64], from: usize, t: i64) -> usize {
     at + ts[at..end].partition_point(|x| *x <= t)
 }
 
+/// Samples in windows between two looks at the cancellation.
+const CHECK_EVERY: usize = 1 << 18;
+
 /// Runs a kernel over all windows of one series.
 pub fn run<K: Kernel>(kernel: &mut K, points: Points<'_>, windows: &Windows, out: &mut [f64]) {
+    run_until(kernel, points, windows, out, &|| false);
+}
+
+/// As [`run`]. It ends early, with windows left out, once `stopped` says so: one series may have as many windows of as many
+/// samples as a query may have at all.
+pub fn run_until<K: Kernel>(
+    kernel: &mut K,
+    points: Points<'_>,
+    windows: &Windows,
+    out: &mut [f64],
+    stopped: &dyn Fn() -> bool,
+) {
     kernel.begin(points);
-    let mut edges = Edges::default();
+    let (mut edges, mut seen) = (Edges::default(), 0);
     for (step, slot) in out.iter_mut().enumerate() {
         let window = windows.window(step);
         edges.advance(points.ts, window.start - windows.before, window.end + windows.after);
         *slot = if edges.lo < edges.hi { kernel.eval(points, edges.lo, edges.hi, window) } else { ABSENT };
+        seen += edges.hi - edges.lo;
+        if seen >= CHECK_EVERY {
+            seen = 0;
+            if stopped() {
+                return;
+            }
+        }
     }
 }
 

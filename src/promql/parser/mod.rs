@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::ast::{Ast, Expr, ExprId};
+use super::ast::{Ast, Expr, ExprId, Node};
 use super::check;
 use super::error::{Mistake, ParseError};
 use super::lexer::Lexer;
@@ -25,6 +25,9 @@ mod selector;
 
 /// Most operands, signs and parentheses of one duration expression.
 const DURATION_LIMIT: usize = 200;
+
+/// Most bytes that the compiled regular expressions of one text may take.
+pub const PATTERN_BYTES: usize = 64 << 20;
 
 /// Parts of the language that Prometheus hides behind feature flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,7 +49,13 @@ impl ParseOptions {
 
 /// Reads and checks a query.
 pub fn parse(text: &str, options: ParseOptions) -> Result<Ast, ParseError> {
+    parse_within(text, options, usize::MAX)
+}
+
+/// As [`parse`]; refuses a query whose tree takes more than `most` bytes while it is made.
+pub fn parse_within(text: &str, options: ParseOptions, most: usize) -> Result<Ast, ParseError> {
     let mut parser = Parser::new(text, options);
+    parser.most_bytes = most;
     let parsed = parser.whole_expression().and_then(|root| {
         parser.ast.root = root;
         check::check(&mut parser.ast)
@@ -87,6 +96,11 @@ struct Parser<'a> {
     ast: Ast,
     stack: Vec<expression::Frame>,
     duration_budget: usize,
+    /// Bytes of compiled regular expressions.
+    pattern_bytes: usize,
+    /// Bytes of what nodes hold.
+    node_bytes: usize,
+    most_bytes: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -100,6 +114,9 @@ impl<'a> Parser<'a> {
             ast: Ast { nodes: Vec::new(), root: ExprId(0), text: Arc::from(text) },
             stack: Vec::new(),
             duration_budget: 0,
+            pattern_bytes: 0,
+            node_bytes: 0,
+            most_bytes: usize::MAX,
         }
     }
 
@@ -112,6 +129,10 @@ impl<'a> Parser<'a> {
 
     fn take(&mut self) -> Result<Token, Mistake> {
         let token = self.peek()?;
+        if self.held_bytes() > self.most_bytes {
+            let message = format!("query is too large: so far it takes more than {} bytes", self.most_bytes);
+            return Err(Mistake::new(token.span, message));
+        }
         self.peeked = None;
         if matches!(
             token.kind,
@@ -174,7 +195,14 @@ impl<'a> Parser<'a> {
     }
 
     fn push(&mut self, expr: Expr, span: Span) -> ExprId {
+        self.node_bytes += expr.heap_bytes();
         self.ast.push(expr, span)
+    }
+
+    /// Bytes of the tree, and of what is open. A list that grows is there twice for a moment.
+    fn held_bytes(&self) -> usize {
+        let lists = size_of::<Node>() * self.ast.nodes.len() + size_of::<expression::Frame>() * self.stack.len();
+        self.node_bytes + 3 * lists
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::PATTERN_BYTES;
 use super::{Context, Parser};
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use crate::promql::ast::{Expr, ExprId, Shift, VectorSelector};
@@ -36,6 +37,7 @@ impl Parser<'_> {
             span.end = self.last_closing;
         }
         let name = name.map(|token| token.text(self.text));
+        matchers.reserve_exact(1);
         matchers.extend(name.map(|name| Matcher::equal(METRIC_NAME, name)));
         let selector = VectorSelector {
             name: name.map(Arc::from),
@@ -96,7 +98,14 @@ impl Parser<'_> {
         self.take()?;
         let value = self.expect(Kind::String, VALUE)?;
         let pattern = self.utf8_string(value)?;
-        Matcher::new(&name, op, &pattern).map_err(|message| Mistake::new(label.span.to(value.span), message))
+        let span = label.span.to(value.span);
+        let matcher = Matcher::new(&name, op, &pattern).map_err(|message| Mistake::new(span, message))?;
+        self.pattern_bytes += matcher.pattern_bytes();
+        if self.pattern_bytes > PATTERN_BYTES {
+            let limit = PATTERN_BYTES;
+            return Err(Mistake::new(span, format!("regular expressions so far take more than {limit} bytes")));
+        }
+        Ok(matcher)
     }
 
     /// A metric given by its labels; returns where it ends.

@@ -278,3 +278,23 @@ proptest! {
         let _ = parse_metric(&text);
     }
 }
+
+#[test]
+fn a_tree_that_grows_too_large_is_refused_where_that_is_known() {
+    let text = vec!["m"; 10_000].join("+");
+    let ast = parse(&text, ParseOptions::all()).unwrap();
+    assert!(super::parse_within(&text, ParseOptions::all(), 4 * ast.heap_bytes()).is_ok());
+    let refused = super::parse_within(&text, ParseOptions::all(), 100_000).unwrap_err();
+    assert_eq!(refused.message, "query is too large: so far it takes more than 100000 bytes");
+    assert!((200..2000).contains(&refused.span.start), "{}", refused.span.start);
+    let open = "(".repeat(1_000_000);
+    assert!(super::parse_within(&open, ParseOptions::all(), 1 << 20).unwrap_err().message.contains("too large"));
+}
+
+#[test]
+fn compiled_patterns_of_a_text_are_bounded_together() {
+    let pattern = |i| format!("a=~\"[\\\\pL{i}]{{40}}\"");
+    let all: Vec<String> = (0..100).map(pattern).collect();
+    let refused = parse(&format!("{{{}}}", all.join(",")), ParseOptions::all()).unwrap_err();
+    assert_eq!(refused.message, "regular expressions so far take more than 67108864 bytes");
+}

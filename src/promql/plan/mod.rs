@@ -250,6 +250,12 @@ impl Plan {
         self.node(id).span
     }
 
+    /// Heap bytes held, besides what it shares with the tree.
+    pub fn heap_bytes(&self) -> usize {
+        let matchers: usize = self.requests.iter().map(|r| size_of_val(&*r.matchers)).sum();
+        size_of::<PlanNode>() * self.nodes.capacity() + size_of::<SelectRequest>() * self.requests.capacity() + matchers
+    }
+
     /// Whether the query has one step only.
     pub fn is_instant(&self) -> bool {
         self.grid.start == self.grid.end
