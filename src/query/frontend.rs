@@ -9,13 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::active::{Active, ActiveQueries, Job, QueryKind};
 use super::budget::NodeBudget;
 use super::job::{Done, Interrupted};
-use super::leaf::Leaf;
-use super::metrics::Metrics;
+use super::leaf::{Leaf, TenantSource};
+use super::metrics::{Bypass, Metrics};
+use super::results_cache::extent::Raster;
+use super::results_cache::{Asked, Key, ResultsCache};
 use super::slow::SlowLog;
 use crate::config::{Feature, Features};
 use crate::env::Clock;
@@ -29,6 +32,7 @@ use crate::promql::exec::result::{QueryResult, QueryValue};
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::value_type::ValueType;
 use crate::promql::{ParseError, ParseOptions, parse};
+use crate::store::counted::counting;
 
 /// Settings of queries.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +51,8 @@ pub struct QueryOptions {
     pub total_bytes: u64,
     /// From how long on a query is logged; zero logs none.
     pub slow: Duration,
+    /// What finished steps of range queries may take, bytes; 0 keeps none.
+    pub results_cache_bytes: usize,
 }
 
 /// A query.
@@ -64,6 +70,8 @@ pub struct QueryRequest {
     pub lookback_ms: Option<i64>,
     /// Count samples per step.
     pub count_samples: bool,
+    /// Neither take steps from the results cache nor put any there.
+    pub no_cache: bool,
 }
 
 /// An answer and what it cost: its bytes are held until this is dropped.
@@ -122,6 +130,7 @@ pub struct Queries {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) slow: SlowLog,
+    results: Option<Arc<ResultsCache>>,
 }
 
 impl Queries {
@@ -131,7 +140,9 @@ impl Queries {
         let node = NodeBudget::new(options.total_bytes);
         let active = ActiveQueries::new(clock.now_ms());
         let slow = SlowLog { threshold: options.slow };
-        Self { leaf, options, places, node, active, clock, metrics, slow }
+        let capacity = options.results_cache_bytes;
+        let results = (capacity > 0).then(|| Arc::new(ResultsCache::new(capacity, metrics.clone())));
+        Self { leaf, options, places, node, active, clock, metrics, slow, results }
     }
 
     /// Queries that are not over.
@@ -166,12 +177,13 @@ impl Queries {
 
     /// Answers a query.
     pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
-        let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
+        let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples, no_cache } = request;
         let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
         let ast = self.checked(&text, times).inspect_err(|_| self.metrics.refused(kind))?;
         let on = |feature| self.options.features.has(feature);
+        let lookback = lookback_ms.unwrap_or(self.options.lookback_ms);
         let engine = Engine::new(EngineOptions {
-            lookback: lookback_ms.unwrap_or(self.options.lookback_ms),
+            lookback,
             limits: self.options.limits,
             delayed_name_removal: on(Feature::DelayedNameRemoval),
             use_start_timestamps: on(Feature::UseStartTimestamps),
@@ -179,28 +191,82 @@ impl Queries {
             count_samples,
             ..EngineOptions::default()
         });
+        let wishes = Wishes { lookback, count_samples, no_cache };
+        let through = self.results.clone().zip(self.asked(&tenant, &ast, &engine, times, wishes));
         let job = Job { tenant, kind, text, times: Some(times) };
-        let mut lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
-        let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &tokio::runtime::Handle| {
-            lap.next();
-            let plan = engine.plan(&ast, times)?;
+        let lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
+        let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &Handle| {
             let source = leaf.source(active);
-            let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
-            active.spend(|s| s.prepare = lap.next());
-            let result = engine.evaluate(&plan, fetched, times, &active.cancel)?;
-            active.spend(|s| {
-                (s.evaluate, s.series, s.samples) = (lap.next(), result.stats.series_read, result.stats.samples_read);
-            });
+            let mut evaluator = Evaluator { engine, ast, source, active, runtime, lap };
+            let result = match through {
+                Some((results, asked)) => {
+                    let settled = counting(Arc::clone(&active.fetched), leaf.settled(&active.job.tenant));
+                    let settled = runtime.block_on(settled).map_err(EvalError::Storage)?;
+                    results.answer(&asked, settled, active, &mut |grid| evaluator.run(Times::Range(grid)))?
+                }
+                None => evaluator.run(times)?,
+            };
             active.budget.settle(bytes_of(&result.value));
             Ok::<_, QueryError>(result)
         };
         self.job(job, timeout, work).await.map(|Done { value: result, active }| Answered { result, active })
     }
 
+    /// What to ask the results cache, if there is one and it can help.
+    fn asked(&self, tenant: &TenantId, ast: &Ast, engine: &Engine, times: Times, wishes: Wishes) -> Option<Asked> {
+        self.results.as_ref()?;
+        let Times::Range(grid) = times else { return None };
+        let reach = match () {
+            () if wishes.no_cache => Err(Bypass::Wanted),
+            () if wishes.count_samples => Err(Bypass::Counted),
+            () if grid.len() < 2 => Err(Bypass::OneStep),
+            () => engine.reach(ast, grid).map_err(Bypass::from),
+        };
+        let reach = reach.inspect_err(|why| self.metrics.bypassed(*why)).ok()?;
+        let (tenant, query) = (tenant.clone(), ast.to_string().into());
+        let key = Key { tenant, query, raster: Raster::of(grid), lookback: wishes.lookback };
+        Some(Asked { key, text: Arc::clone(&ast.text), grid, reach })
+    }
+
     fn checked(&self, text: &str, times: Times) -> Result<Ast, QueryError> {
         let ast = parse(text, self.parse_options())?;
         check_type(&ast, times)?;
         Ok(ast)
+    }
+}
+
+/// What a request says besides the query.
+#[derive(Clone, Copy)]
+struct Wishes {
+    lookback: i64,
+    count_samples: bool,
+    no_cache: bool,
+}
+
+/// Evaluates a query, or parts of its range one after another.
+struct Evaluator<'a> {
+    engine: Engine,
+    ast: Ast,
+    source: TenantSource,
+    active: &'a Active,
+    runtime: &'a Handle,
+    lap: Lap,
+}
+
+impl Evaluator<'_> {
+    fn run(&mut self, times: Times) -> Result<QueryResult, QueryError> {
+        self.lap.next();
+        let (engine, cancel) = (&self.engine, &self.active.cancel);
+        let plan = engine.plan(&self.ast, times)?;
+        let fetched = self.runtime.block_on(engine.fetch(&self.source, &plan, cancel))?;
+        self.active.spend(|s| s.prepare += self.lap.next());
+        let result = engine.evaluate(&plan, fetched, times, cancel)?;
+        self.active.spend(|s| {
+            s.evaluate += self.lap.next();
+            s.series += result.stats.series_read;
+            s.samples += result.stats.samples_read;
+        });
+        Ok(result)
     }
 }
 

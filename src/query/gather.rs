@@ -56,14 +56,13 @@ impl Gathered {
         let merged = |(labels, pieces)| SelectedSeries { labels, place: 0, cursor: merge(pieces) };
         let mut series: Vec<SelectedSeries> = self.series.into_iter().map(merged).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        if self.in_blocks {
-            number_places(&mut series);
-        }
+        number_places(&mut series);
         series
     }
 }
 
-/// Numbers series as blocks order them.
+/// Numbers series as blocks order them, also where no block takes part: sums must not change their last bit with a flush
+/// or with the length of the range.
 fn number_places(series: &mut [SelectedSeries]) {
     let keys: Vec<order::Key<'_>> = series.iter().map(|s| order::Key::new(&s.labels)).collect();
     let mut by_place: Vec<u32> = (0..series.len() as u32).collect();

@@ -1,7 +1,7 @@
 //! Aggregations that take series one by one: `sum avg min max count group stddev stdvar`.
 //!
-//! *Invariants:* samples of a group are added in the order in which storage is read, compensated, as Prometheus does; a
-//! group holds a few numbers per step and no series.
+//! *Invariants:* samples of a group are added in an order that labels alone decide (that of reading for stored series), so
+//! that a sum is the same whatever else the range holds; compensated, as Prometheus does. A group holds a few numbers per step and no series.
 //!
 //! *Not here:* aggregations that need all series of a group at once (`select_k`).
 

@@ -41,6 +41,7 @@ pub struct Evaluation<'a> {
     cancel: &'a CancelToken,
     notes: Annotations,
     removal: NameRemoval,
+    entangled: bool,
 }
 
 impl<'a> Evaluation<'a> {
@@ -55,7 +56,7 @@ impl<'a> Evaluation<'a> {
     ) -> Self {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
         let slots = (0..plan.nodes.len()).map(|_| None).collect();
-        Self { plan, options, slots, sets, budget, cancel, notes, removal }
+        Self { plan, options, slots, sets, budget, cancel, notes, removal, entangled: false }
     }
 
     /// Evaluates all nodes and returns the value of the root.
@@ -73,9 +74,9 @@ impl<'a> Evaluation<'a> {
         self.take(self.plan.root)
     }
 
-    /// Annotations and costs.
-    pub fn into_parts(self) -> (Annotations, Budget) {
-        (self.notes, self.budget)
+    /// Annotations, costs, and whether steps are entangled ([`QueryStats::entangled`](super::result::QueryStats)).
+    pub fn into_parts(self) -> (Annotations, Budget, bool) {
+        (self.notes, self.budget, self.entangled)
     }
 
     fn eval(&mut self, id: NodeId) -> Result<Value, Error> {
@@ -268,6 +269,7 @@ impl<'a> Evaluation<'a> {
     fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
         let mut pipeline = self.pipeline(id)?;
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
+            self.entangled = true;
             return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
         }
         let (mut out, mut ranks, mut series) = (Vec::new(), Vec::new(), Series::default());
@@ -312,7 +314,9 @@ impl<'a> Evaluation<'a> {
                 let (op, keys, span) = (*op, &keys, node.span);
                 let select = SelectK { op, keys, param, param_span, input_span, span, steps, instant };
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(select.eval(input.series, &mut self.notes)?))
+                let (chosen, tied) = select.eval(input.series, &mut self.notes)?;
+                self.entangled |= tied;
+                Ok(Value::Vector(chosen))
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
@@ -332,6 +336,7 @@ impl<'a> Evaluation<'a> {
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
+            self.entangled = true;
             let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
             for (rank, series) in (0u32..).zip(&all) {
                 aggregation.push(series, rank, false);
@@ -341,6 +346,7 @@ impl<'a> Evaluation<'a> {
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
+        pipeline.order_by_labels();
         let mut series = Series::default();
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;

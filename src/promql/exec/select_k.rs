@@ -42,8 +42,8 @@ pub struct SelectK<'a> {
 }
 
 impl SelectK<'_> {
-    /// Evaluates it.
-    pub fn eval(&self, input: Vec<Series>, notes: &mut Annotations) -> Result<Vector, Error> {
+    /// Evaluates it, and says whether it took the order of the series to decide between equal values.
+    pub fn eval(&self, input: Vec<Series>, notes: &mut Annotations) -> Result<(Vector, bool), Error> {
         let params = || (0..self.steps).map(|s| self.param.at(s));
         let any_nan = params().any(f64::is_nan);
         let (max, min) = (params().fold(f64::MIN, f64::max), params().fold(f64::MAX, f64::min));
@@ -54,7 +54,7 @@ impl SelectK<'_> {
                     let text = format!("quantile value should be between 0 and 1, got {}", format_g(*q));
                     notes.warning(self.param_span, text);
                 }
-                return Ok(self.quantiles(&input, notes).into());
+                return Ok((self.quantiles(&input, notes).into(), false));
             }
             AggregateOp::LimitRatio => {
                 if any_nan {
@@ -70,7 +70,7 @@ impl SelectK<'_> {
                     return Err(Error::query("Parameter value is NaN"));
                 }
                 if max < 1.0 {
-                    return Ok(Vector::default());
+                    return Ok((Vector::default(), false));
                 }
                 if min <= i64::MIN as f64 {
                     return Err(Error::query(format!("Scalar value {} underflows int64", format_g(min))));
@@ -120,7 +120,7 @@ impl SelectK<'_> {
         made.filter(|s| !s.column.is_empty()).collect()
     }
 
-    fn choose(&self, input: Vec<Series>, notes: &mut Annotations) -> Vector {
+    fn choose(&self, input: Vec<Series>, notes: &mut Annotations) -> (Vector, bool) {
         let (groups, labels) = self.groups(&input);
         let mut chosen: Vec<Chosen> = (0..labels.len()).map(|_| Chosen::default()).collect();
         let mut columns: Vec<Option<Column>> = vec![None; input.len()];
@@ -159,7 +159,8 @@ impl SelectK<'_> {
                 series.push(Series { column, ..s });
             }
         }
-        Vector { series, ordered: matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk) }
+        let tied = chosen.iter().any(|group| group.tied);
+        (Vector { series, ordered: matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk) }, tied)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one sample and everything that decides about it")]
@@ -198,6 +199,8 @@ impl SelectK<'_> {
 #[derive(Default)]
 struct Chosen {
     heap: Vec<(f64, usize)>,
+    /// On some step a series had to go although another one as bad stayed.
+    tied: bool,
 }
 
 impl Chosen {
@@ -220,6 +223,9 @@ impl Chosen {
         if worst < v || (worst.is_nan() && !v.is_nan()) {
             self.heap[0] = (v, i);
             self.down();
+            self.tied |= is_equal(worst, self.heap[0].0);
+        } else {
+            self.tied |= is_equal(worst, v);
         }
     }
 
@@ -257,6 +263,10 @@ impl Chosen {
             self.heap.sort_by(|a, b| crate::promql::functions::quantile::nan_first(&b.0, &a.0));
         }
     }
+}
+
+fn is_equal(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan())
 }
 
 /// Where a label set lies between 0 and 1, for `limit_ratio`: the hash of Prometheus' encoding of it.

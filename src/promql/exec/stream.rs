@@ -103,6 +103,8 @@ pub struct Pipeline {
     samples: RangeSamples,
     last_metric: String,
     rank: u32,
+    /// Ranks of series that are there already, where they do not simply ascend.
+    ranks: std::vec::IntoIter<u32>,
 }
 
 impl Pipeline {
@@ -126,12 +128,27 @@ impl Pipeline {
             samples: RangeSamples::default(),
             last_metric: String::new(),
             rank: 0,
+            ranks: Vec::new().into_iter(),
         }
     }
 
     /// Leaves names in place, marking series that lost theirs.
     pub fn delay_removal(&mut self) {
         self.removal = NameRemoval::Delayed;
+    }
+
+    /// Puts series that are there already in order of labels, keeping their ranks. They come in an order that depends on
+    /// which others there are, and a sum in another order may have another last bit.
+    pub fn order_by_labels(&mut self) {
+        let (Leaf::Ready(series) | Leaf::Subquery { series, .. }) = &mut self.leaf else { return };
+        if series.as_slice().is_sorted_by(|a, b| a.labels <= b.labels) {
+            return;
+        }
+        let mut ranked: Vec<(u32, Series)> = (1u32..).zip(&mut *series).collect();
+        ranked.sort_by(|(_, a), (_, b)| a.labels.cmp(&b.labels));
+        let (ranks, sorted): (Vec<u32>, Vec<Series>) = ranked.into_iter().unzip();
+        *series = sorted.into_iter();
+        self.ranks = ranks.into_iter();
     }
 
     /// Whether series can lose their names on the way.
@@ -252,7 +269,7 @@ impl Pipeline {
         match &mut self.leaf {
             Leaf::Ready(series) => {
                 let Some(next) = series.next() else { return Ok(false) };
-                self.rank += 1;
+                self.rank = self.ranks.next().unwrap_or(self.rank + 1);
                 *out = next;
                 return Ok(true);
             }
@@ -290,7 +307,7 @@ impl Pipeline {
             }
             Leaf::Subquery { series, grid, function } => {
                 let Some(next) = series.next() else { return Ok(false) };
-                self.rank += 1;
+                self.rank = self.ranks.next().unwrap_or(self.rank + 1);
                 self.samples.take_steps(&next.column, *grid);
                 if let Some(counts) = &mut budget.counts {
                     counts.windowed(self.node, &function.windows, &self.samples, false);

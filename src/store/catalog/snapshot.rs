@@ -61,6 +61,7 @@ pub struct TableSnapshot {
     tenant: TenantId,
     /// `None` before the table's first version.
     version: Option<u64>,
+    history: Option<u64>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) meta_data: Option<MetaData>,
     /// By path relative to the table.
@@ -77,6 +78,7 @@ impl TableSnapshot {
         Self {
             tenant: tenant.clone(),
             version: None,
+            history: None,
             protocol: None,
             meta_data: None,
             files: BTreeMap::new(),
@@ -94,6 +96,12 @@ impl TableSnapshot {
     /// The version, `None` before the first.
     pub fn version(&self) -> Option<u64> {
         self.version
+    }
+
+    /// The last version (or that of the checkpoint this was read from) in which samples came or went: flushes of shards
+    /// only move what their heads showed before, so they do not count.
+    pub fn history(&self) -> Option<u64> {
+        self.history
     }
 
     /// All blocks, by first timestamp.
@@ -138,6 +146,9 @@ impl TableSnapshot {
         if version != next {
             return Err(format!("version {version} cannot follow, expected {next}"));
         }
+        if !is_flush(&lines) {
+            self.history = Some(version);
+        }
         let mut latest = i64::MIN;
         for line in lines {
             latest = latest.max(line.remove.as_ref().and_then(|r| r.deletion_timestamp).unwrap_or(i64::MIN));
@@ -179,7 +190,7 @@ impl TableSnapshot {
     }
 
     pub(crate) fn set_version(&mut self, version: u64) {
-        self.version = Some(version);
+        (self.version, self.history) = (Some(version), Some(version));
     }
 
     /// Groups the files into blocks; to be called once after the last change.
@@ -208,4 +219,14 @@ impl TableSnapshot {
         self.blocks = blocks.into_values().map(Arc::new).collect();
         self.blocks.sort_by_key(|block| block.tags.range.start);
     }
+}
+
+/// Whether a version takes nothing away and adds only what shards flushed in it.
+fn is_flush(lines: &[Line]) -> bool {
+    let flushed = |add: &Add| {
+        let origin = add.tags.as_ref().and_then(BlockTags::from_map).and_then(|tags| tags.epoch.zip(tags.shard));
+        let app = origin.map(|(epoch, shard)| layout::app_of(epoch, shard));
+        lines.iter().filter_map(|line| line.txn.as_ref()).any(|txn| Some(&txn.app_id) == app.as_ref())
+    };
+    lines.iter().all(|line| line.remove.is_none() && line.add.as_ref().is_none_or(flushed))
 }
