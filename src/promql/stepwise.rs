@@ -267,7 +267,7 @@ mod tests {
             "m offset 5m",
             "{job=\"a\"} > 1",
             "sum by (job) (rate(m[5m]))",
-            "sum(rate(m[5m])) / ignoring(a) sum({job=~\".*\"})",
+            "sum(rate(m[5m])) / ignoring(a) sum({job=~\".+\"})",
             "sum(m / on (a) group_left () n)",
             "histogram_quantile(0.9, sum by (le) (rate(m_bucket[5m])))",
             "topk(5, sum by (pod) (rate(m[5m])))",

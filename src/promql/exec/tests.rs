@@ -254,3 +254,45 @@ fn floats_within_reach_of_an_anchored_window_mix_with_histograms() {
     assert_eq!(got.value, QueryValue::Vector(Vec::new()));
     assert!(!got.annotations.is_empty());
 }
+
+#[test]
+fn what_a_step_owes_to_others_is_noticed() {
+    let grid = StepGrid { start: 0, end: 600_000, step: 60_000 };
+    let entangled = |query| with(EngineOptions::default(), query, Times::Range(grid)).unwrap().stats.entangled;
+    for query in
+        ["a_total", "rate(a_total[5m])", "topk(2, a_total)", "topk(2, sum by (job) (a_total))", "sum(-b_total)"]
+    {
+        assert!(!entangled(query), "{query}");
+    }
+    // Both pods have the same value; both metrics lose their names.
+    for query in [
+        "topk(1, a_total)",
+        "bottomk(1, sum by (job) (a_total))",
+        "count(-{job=~'.+'} < 0)",
+        "-{job='y'} or -{job=~'.+', __name__='a_total'}",
+    ] {
+        assert_eq!(entangled(query), !query.starts_with("-{job='y'}"), "{query}");
+    }
+}
+
+#[test]
+fn a_sum_of_what_is_there_already_is_taken_in_order_of_labels() {
+    let mut source = MemorySource::new();
+    for (a, b, v) in [("1", "z", 1e16), ("2", "y", 1.0), ("3", "x", -1e16), ("4", "w", 1e-3)] {
+        let labels = Labels::from_pairs([("__name__", "m"), ("a", a), ("b", b)]);
+        source.append(&labels, 0, 0, &Point::Float(v)).unwrap();
+    }
+    let sum = |query: &str| {
+        let ast = parse(query, ParseOptions::all()).unwrap();
+        let asked = Engine::default().query(&source, &ast, Times::Instant(0), &CancelToken::default());
+        let QueryValue::Vector(found) = block_on(asked).unwrap().value else { panic!("{query}") };
+        let Sample::Float(v) = found[0].sample else { panic!("{query}") };
+        v.to_bits()
+    };
+    // Groups appear in order of `a`, and are called by `b`: the other way round.
+    let nested = sum("stdvar(sum by (b) (m))");
+    assert_eq!(nested, sum("stdvar(label_replace(m, 'a', '', '', ''))"));
+    let ordered = "stdvar(label_replace(label_replace(m, 'c', '$1', 'b', '(.*)'), 'a', '', '', ''))";
+    assert_eq!(nested, sum(ordered));
+    assert_ne!(nested, sum("stdvar(m)"), "else this shows nothing");
+}

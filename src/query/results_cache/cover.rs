@@ -130,10 +130,7 @@ mod tests {
         assert_eq!(covered((0, 9), &[part(0, -5, 4)]), [(0, 4, Some(0)), (5, 9, None)]);
         assert_eq!(covered((0, 9), &[part(0, 3, 6)]), [(0, 2, None), (3, 6, Some(0)), (7, 9, None)]);
         assert_eq!(covered((0, 9), &[part(0, 20, 30), part(1, -9, -1)]), [(0, 9, None)]);
-        assert_eq!(covered((0, 9), &[part(0, 0, 4), part(1, 0, 6), part(2, 5, 9)]), [
-            (0, 6, Some(1)),
-            (7, 9, Some(2))
-        ]);
+        assert_eq!(covered((0, 9), &[part(0, 0, 4), part(1, 0, 6), part(2, 5, 9)]), [(0, 6, Some(1)), (7, 9, Some(2))]);
     }
 
     #[test]

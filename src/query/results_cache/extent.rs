@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn parts_are_joined_by_labels_and_only_within_their_times() {
-        let (early, late) = ([series("x", &[0, 10, 20]), series("z", &[10])], [series("x", &[20, 30]), series("y", &[40])]);
+        let (early, late) =
+            ([series("x", &[0, 10, 20]), series("z", &[10])], [series("x", &[20, 30]), series("y", &[40])]);
         let parts = [Part { series: &early, times: (5, 15) }, Part { series: &late, times: (20, 30) }];
         assert_eq!(join(&parts), [series("x", &[10, 20, 30]), series("z", &[10])]);
         assert_eq!(parts[0].bytes(), 2 * size_of::<RangeSeries>() + 2 * 16);

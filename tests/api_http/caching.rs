@@ -1,0 +1,266 @@
+//! Range queries through the results cache, and the same past it: the answers are equal to the last byte.
+
+use std::collections::BTreeSet;
+
+use metrolith::config::Limits;
+use metrolith::proto::prometheus as v1;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use super::requests::series;
+use super::{Served, now_ms, seconds};
+
+/// Distance of scrapes, milliseconds.
+const SCRAPE: i64 = 15_000;
+/// How late samples may come, milliseconds.
+const LATE: i64 = 120_000;
+
+/// Of every kind: kept and not, with and without annotations, sums whose last bits tell their order.
+const QUERIES: &[&str] = &[
+    "g",
+    "g > 0",
+    "sum(g)",
+    "avg by (job) (g)",
+    "stddev(g)",
+    "sum(rate(m_total[1m]))",
+    "sum by (job) (rate(m_total[2m])) / on (job) group_left () count by (job) (g)",
+    "sum(g * on (pod) group_left () m_total)",
+    "sum(sum by (pod) (g)) + stdvar(sum by (pod) (rate(m_total[1m])))",
+    "avg(g - ignoring (job) g offset 1m)",
+    "rate(g[1m])",
+    "rate(g[1m] offset -30s)",
+    "g offset -1m",
+    "topk(2, g)",
+    "topk(1, sum by (job) (changes(g[1m])))",
+    "limitk(2, m_total)",
+    "quantile(0.3, g)",
+    "quantile(1.5, g)",
+    "histogram_quantile(0.9, sum by (le) (rate(b_bucket[1m])))",
+    "histogram_quantile(0.5, b_bucket)",
+    "histogram_avg(rate(h[2m]))",
+    "histogram_quantile(0.5, sum(rate(h[1m])))",
+    "sum(h)",
+    "sum_over_time(h[1m])",
+    "max_over_time(sum(g)[2m:30s])",
+    "sum(avg_over_time(stddev by (job) (g)[1m:15s]))",
+    "max_over_time(g[20s:5s])",
+    "absent(g{pod=\"d\"})",
+    "absent_over_time(g{pod=\"e\"}[1m])",
+    "count_values(\"v\", changes(g[1m]))",
+    "label_replace(g, \"pod\", \"x\", \"pod\", \"[ab]\")",
+    "sum(label_replace(g, \"q\", \"$1\", \"pod\", \"(.*)\"))",
+    "scalar(g{pod=\"b\"}) + time()",
+    "g and on (pod) m_total or vector(1)",
+    "sum(g unless m_total)",
+    "-{__name__=~\"g|m_total\", pod=~\"a|b\"}",
+    "rate({__name__=~\"g|m_total\"}[1m])",
+    "g @ end()",
+    "sort(g)",
+    "timestamp(g)",
+    "last_over_time(g[30s])",
+    "g + h",
+];
+
+/// What happens between two queries.
+#[derive(Debug, Clone)]
+enum Event {
+    /// So many scrapes of the series whose bit is set.
+    Scrape(u8, u16),
+    /// A sample of a series so long before the newest, milliseconds.
+    Late(usize, i64),
+    Flush,
+    /// A query: which, how long before the newest it ends, steps, distance of steps.
+    Ask(usize, i64, i64, i64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let ends = prop_oneof![3 => Just(0i64), 3 => (0..40i64).prop_map(|n| n * SCRAPE), 1 => -60_000..600_000i64];
+    let steps = prop_oneof![1 => Just(0i64), 8 => 1..60i64];
+    let query = prop_oneof![3 => 0..QUERIES.len(), 2 => select(vec![2usize, 5, 10, 17])];
+    prop_oneof![
+        8 => (1..30u8, any::<u16>()).prop_map(|(n, mask)| Event::Scrape(n, mask)),
+        3 => (0..16usize, 0..4 * LATE).prop_map(|(series, late)| Event::Late(series, late)),
+        1 => Just(Event::Flush),
+        12 => (query, ends, steps, select(vec![SCRAPE, 30_000, 60_000]))
+            .prop_map(|(q, end, steps, step)| Event::Ask(q, end, steps, step)),
+    ]
+}
+
+/// A tenant to which things happen.
+struct World<'a> {
+    node: &'a Served,
+    tenant: String,
+    now: i64,
+    scrapes: u64,
+}
+
+impl World<'_> {
+    /// A sample of one of sixteen series.
+    fn row(&self, which: usize, t: i64) -> v1::TimeSeries {
+        let noise = (self.scrapes * 16 + which as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let fraction = noise as f64 / 1e6;
+        let pod = ["a", "b", "c", "d", "e"][which % 5];
+        let job = ["x", "y"][which % 2];
+        let growing = (self.scrapes % 50) as f64 * (which as f64 + 0.1) + fraction / 100.0;
+        match which {
+            0..5 => series(&[("__name__", "g"), ("job", job), ("pod", pod)], &[(t, fraction - 8.0)]),
+            5..10 => series(&[("__name__", "m_total"), ("job", job), ("pod", pod)], &[(t, growing)]),
+            10..14 => {
+                let le = ["0.5", "1", "1.0", "+Inf"][which - 10];
+                series(&[("__name__", "b_bucket"), ("le", le)], &[(t, growing)])
+            }
+            14 => series(&[("__name__", "g"), ("pod", pod)], &[(t, noise as f64 % 3.0)]),
+            _ => {
+                let of = (self.scrapes % 40) as i64;
+                let histogram = v1::Histogram {
+                    count: Some(v1::histogram::Count::CountInt(3 * of as u64)),
+                    sum: of as f64 * 0.7 + fraction,
+                    schema: 1,
+                    zero_threshold: 0.001,
+                    zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(of as u64)),
+                    positive_spans: vec![v1::BucketSpan { offset: 0, length: 2 }],
+                    positive_deltas: vec![of, 0],
+                    timestamp: t,
+                    ..v1::Histogram::default()
+                };
+                v1::TimeSeries { histograms: vec![histogram], ..series(&[("__name__", "h")], &[]) }
+            }
+        }
+    }
+
+    async fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
+        match event {
+            Event::Scrape(n, mask) => {
+                for _ in 0..*n {
+                    self.now += SCRAPE;
+                    self.scrapes += 1;
+                    let rows = (0..16).filter(|i| mask & (1 << i) != 0).map(|i| self.row(i, self.now)).collect();
+                    prop_assert_eq!(self.node.write_as(&self.tenant, rows).await.status, 204);
+                }
+            }
+            Event::Late(which, late) => {
+                // It may be too late, or there already.
+                let reply = self.node.write_as(&self.tenant, vec![self.row(*which, self.now - late)]).await;
+                prop_assert!([204, 400].contains(&reply.status), "{}", reply.body);
+            }
+            Event::Flush => self.node.flush().await,
+            Event::Ask(query, end, steps, step) => {
+                let end = (self.now - end).div_euclid(5000) * 5000;
+                self.compare(QUERIES[*query], end - steps * step, end, *step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare(&self, query: &str, start: i64, end: i64, step: i64) -> Result<(), TestCaseError> {
+        let (start, end, step) = (seconds(start), seconds(end), seconds(step));
+        let range = [("query", query), ("start", &start), ("end", &end), ("step", &step)];
+        let ask = |more: &[(&'static str, &'static str)]| {
+            let parameters = [&range[..], more].concat();
+            async move { self.node.ask_as(Some(&self.tenant), "query_range", &parameters).await.body }
+        };
+        let through = ask(&[]).await;
+        let past = ask(&[("nocache", "1")]).await;
+        prop_assert_eq!(through, past, "{} from {} to {} by {}", query, start, end, step);
+        Ok(())
+    }
+}
+
+fn limits() -> Limits {
+    Limits { out_of_order_time_window: std::time::Duration::from_millis(LATE as u64), ..Limits::default() }
+}
+
+/// The figures of the results cache: `outcome reason` and how many.
+async fn outcomes(node: &Served) -> Vec<(String, u64)> {
+    let text = node.get("/metrics").await.body;
+    let of = |line: &str| {
+        let (labels, n) = line.strip_prefix("metrolith_query_results_cache_requests_total{")?.split_once("} ")?;
+        let values: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
+        Some((values.join(" ").trim().to_owned(), n.parse().unwrap()))
+    };
+    text.lines().filter_map(of).collect()
+}
+
+#[test]
+fn random_queries_answer_the_same_through_the_cache_and_past_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let cases = std::env::var("METROLITH_CASES").map_or(12, |n| n.parse().unwrap());
+    let settings = [("flush.check_interval", "1h"), ("limits.out_of_order_time_window", "2m")];
+    let node = runtime.block_on(Served::start_with(dir.path(), &settings, &[]));
+    let tenants = std::cell::Cell::new(0);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let outcome = runner.run(&prop::collection::vec(event(), 10..80), |events| {
+        tenants.set(tenants.get() + 1);
+        let now = now_ms() / 60_000 * 60_000 - 3 * 86_400_000;
+        let tenant = format!("team-{}", tenants.get());
+        let mut world = World { node: &node, tenant, now, scrapes: 0 };
+        runtime.block_on(async {
+            for event in &events {
+                world.happen(event).await?;
+            }
+            Ok(())
+        })
+    });
+    outcome.unwrap_or_else(|e| panic!("{e}"));
+    let seen: BTreeSet<String> = runtime.block_on(outcomes(&node)).into_iter().map(|(outcome, _)| outcome).collect();
+    for outcome in ["Hit", "Partial", "Miss", "Bypassed Range", "Bypassed Names", "Bypassed OneStep"] {
+        assert!(seen.contains(outcome), "{seen:?}");
+    }
+    runtime.block_on(node.stop());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finished_steps_are_used_again_unless_the_client_wants_it_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start_with(dir.path(), &[], &[("team", limits())]).await;
+    let t = now_ms() / 60_000 * 60_000 - 3_600_000;
+    let samples: Vec<(i64, f64)> = (0..80).map(|i| (t + i * SCRAPE, i as f64)).collect();
+    let rows = vec![series(&[("__name__", "m_total")], &samples)];
+    assert_eq!(node.write_as("team", rows).await.status, 204);
+    let (start, end) = (seconds(t), seconds(t + 600_000));
+    let ask = |query: &'static str, more: &[(&'static str, &'static str)]| {
+        let range = [("query", query), ("start", &start), ("end", &end), ("step", "30")];
+        let parameters = [&range[..], more].concat();
+        let node = &node;
+        async move {
+            let reply = node.ask_as(Some("team"), "query_range", &parameters).await;
+            assert_eq!(reply.status, 200, "{}", reply.body);
+            reply
+        }
+    };
+    let first = ask("rate(m_total[1m])", &[]).await.body;
+    assert_eq!(ask(" rate( m_total[60s] ) # again", &[]).await.body, first);
+    assert_eq!(ask("rate(m_total[1m])", &[("nocache", "1")]).await.body, first);
+    assert_eq!(ask("rate(m_total[1m])", &[("nocache", "true")]).await.body, first);
+    assert_eq!(ask("rate(m_total[1m])", &[("nocache", "0")]).await.body, first);
+    let counted = ask("rate(m_total[1m])", &[("stats", "all")]).await.json();
+    assert_eq!(counted["data"]["stats"]["storage"]["cachedSteps"], 0);
+    ask("vector(time())", &[]).await;
+    ask("m_total @ start()", &[]).await;
+    let want = [
+        ("Bypassed Constant", 1),
+        ("Bypassed Counted", 1),
+        ("Bypassed Range", 1),
+        ("Bypassed Wanted", 2),
+        ("Hit", 2),
+        ("Miss", 1),
+    ];
+    let mut got = outcomes(&node).await;
+    got.sort();
+    assert_eq!(got, want.map(|(outcome, n)| (outcome.to_owned(), n)));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_of_no_bytes_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start_with(dir.path(), &[("query.results_cache_bytes", "0")], &[]).await;
+    let range = [("query", "up"), ("start", "0"), ("end", "100"), ("step", "10")];
+    assert_eq!(node.ask("query_range", &range).await.status, 200);
+    assert_eq!(outcomes(&node).await, []);
+    node.stop().await;
+}
