@@ -25,7 +25,7 @@ fn asked(start: i64, end: i64) -> Asked {
 
 /// A cache, and an engine that notes what it is asked.
 struct Bench {
-    cache: ResultsCache,
+    cache: Arc<ResultsCache>,
     active: Arc<Active>,
     registry: Registry,
     /// Series `a` has a sample on all steps, series `b` on those from here on.
@@ -41,7 +41,7 @@ impl Bench {
         let budget = |cancel| QueryBudget::new(NodeBudget::new(1 << 30), 1 << 20, cancel);
         let mut registry = Registry::default();
         Self {
-            cache: ResultsCache::new(capacity, Metrics::register(&mut registry)),
+            cache: Arc::new(ResultsCache::new(capacity, Metrics::register(&mut registry))),
             active: ActiveQueries::new(0).begin(job, (0, Duration::ZERO), budget),
             registry,
             second_from: 100,
@@ -56,17 +56,11 @@ impl Bench {
         self.evaluated.clear();
         let want = self.evaluate(asked.grid);
         self.evaluated.clear();
-        let (cache, active) =
-            (std::mem::replace(&mut self.cache, ResultsCache::new(0, self.metrics())), Arc::clone(&self.active));
+        let (cache, active) = (Arc::clone(&self.cache), Arc::clone(&self.active));
         let got = cache.answer(asked, settled, &active, &mut |grid| Ok(self.evaluate(grid)));
-        self.cache = cache;
         let got = got.unwrap();
         assert_eq!((got.value, got.annotations), (want.value, want.annotations));
         std::mem::take(&mut self.evaluated)
-    }
-
-    fn metrics(&self) -> Metrics {
-        Metrics::register(&mut Registry::default())
     }
 
     fn evaluate(&mut self, grid: StepGrid) -> QueryResult {
