@@ -23,6 +23,10 @@ const QUERIES: &[&str] = &[
     "sum(g)",
     "avg by (job) (g)",
     "stddev(g)",
+    "stdvar({__name__=~\"g|m_total\"})",
+    "stdvar(sum by (pod) (g))",
+    "stdvar by (job) (g - ignoring (x) m_total)",
+    "stdvar(-(g * 3))",
     "sum(rate(m_total[1m]))",
     "sum by (job) (rate(m_total[2m])) / on (job) group_left () count by (job) (g)",
     "sum(g * on (pod) group_left () m_total)",
@@ -42,6 +46,7 @@ const QUERIES: &[&str] = &[
     "histogram_quantile(0.5, sum(rate(h[1m])))",
     "sum(h)",
     "sum_over_time(h[1m])",
+    "histogram_count(sum_over_time(h[1m]))",
     "max_over_time(sum(g)[2m:30s])",
     "sum(avg_over_time(stddev by (job) (g)[1m:15s]))",
     "max_over_time(g[20s:5s])",
@@ -70,21 +75,32 @@ enum Event {
     /// A sample of a series so long before the newest, milliseconds.
     Late(usize, i64),
     Flush,
-    /// A query: which, how long before the newest it ends, steps, distance of steps.
-    Ask(usize, i64, i64, i64),
+    /// One of the queries of the case, how many steps before the newest sample it ends, and how many it has.
+    Ask(usize, i64, i64),
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    let ends = prop_oneof![3 => Just(0i64), 3 => (0..40i64).prop_map(|n| n * SCRAPE), 1 => -60_000..600_000i64];
-    let steps = prop_oneof![1 => Just(0i64), 8 => 1..60i64];
-    let query = prop_oneof![3 => 0..QUERIES.len(), 2 => select(vec![2usize, 5, 10, 17])];
-    prop_oneof![
-        8 => (1..30u8, any::<u16>()).prop_map(|(n, mask)| Event::Scrape(n, mask)),
-        3 => (0..16usize, 0..4 * LATE).prop_map(|(series, late)| Event::Late(series, late)),
+/// The queries of a case, few so that they meet again, the distance of steps, and what happens.
+#[derive(Debug, Clone)]
+struct Case {
+    queries: Vec<usize>,
+    step: i64,
+    events: Vec<Event>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let few = (0..SERIES, 0..SERIES).prop_map(|(a, b)| 1 << a | 1 << b);
+    let mask = prop_oneof![2 => few, 1 => any::<u16>(), 1 => Just(u16::MAX)];
+    let late = prop_oneof![3 => 0..LATE, 1 => LATE..6 * LATE];
+    let event = prop_oneof![
+        8 => (1..9u8, mask).prop_map(|(n, mask)| Event::Scrape(n, mask)),
+        6 => (0..SERIES, late).prop_map(|(series, late)| Event::Late(series, late)),
         1 => Just(Event::Flush),
-        12 => (query, ends, steps, select(vec![SCRAPE, 30_000, 60_000]))
-            .prop_map(|(q, end, steps, step)| Event::Ask(q, end, steps, step)),
-    ]
+        14 => (0..4usize, prop_oneof![3 => Just(0), 1 => 0..20i64], prop_oneof![1 => Just(0), 9 => 1..40i64])
+            .prop_map(|(query, end, steps)| Event::Ask(query, end, steps)),
+    ];
+    let queries = prop::collection::vec(0..QUERIES.len(), 1..5);
+    (queries, select(vec![SCRAPE, 20_000, 30_000, 60_000]), prop::collection::vec(event, 10..80))
+        .prop_map(|(queries, step, events)| Case { queries, step, events })
 }
 
 /// A tenant to which things happen.
@@ -95,59 +111,55 @@ struct World<'a> {
     scrapes: u64,
 }
 
+/// How many series there may be.
+const SERIES: usize = 16;
+
 impl World<'_> {
-    /// A sample of one of sixteen series.
-    fn row(&self, which: usize, t: i64) -> v1::TimeSeries {
-        let noise = (self.scrapes * 16 + which as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let fraction = noise as f64 / 1e6;
+    /// One of the series with the samples of some scrapes. The first labels by name are not the first ones in blocks.
+    fn row(&self, which: usize, scrapes: std::ops::Range<u64>, t: i64) -> v1::TimeSeries {
         let pod = ["a", "b", "c", "d", "e"][which % 5];
-        let job = ["x", "y"][which % 2];
-        let growing = (self.scrapes % 50) as f64 * (which as f64 + 0.1) + fraction / 100.0;
+        let (job, az) = (["x", "y"][which % 2], ["5", "4", "3", "2", "1"][which % 5]);
+        let times = scrapes.zip(0..).map(|(n, i)| (n, t + i * SCRAPE));
+        let noise = |n: u64| ((n * 16 + which as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64;
+        // Of all sizes, so that sums are not exact.
+        let value = |n: u64| noise(n) / 10f64.powi((noise(n) as i64 % 11) as i32 - 2);
+        let growing = |n: u64| (n % 50) as f64 * (which as f64 + 0.1) + noise(n) / 1e9;
+        let floats = |of: &dyn Fn(u64) -> f64| -> Vec<(i64, f64)> { times.clone().map(|(n, t)| (t, of(n))).collect() };
         match which {
-            0..5 => series(&[("__name__", "g"), ("job", job), ("pod", pod)], &[(t, fraction - 8.0)]),
-            5..10 => series(&[("__name__", "m_total"), ("job", job), ("pod", pod)], &[(t, growing)]),
+            0..5 => series(&[("__name__", "g"), ("az", az), ("job", job), ("pod", pod)], &floats(&value)),
+            5..10 => series(&[("__name__", "m_total"), ("az", az), ("job", job), ("pod", pod)], &floats(&growing)),
             10..14 => {
                 let le = ["0.5", "1", "1.0", "+Inf"][which - 10];
-                series(&[("__name__", "b_bucket"), ("le", le)], &[(t, growing)])
+                series(&[("__name__", "b_bucket"), ("le", le)], &floats(&growing))
             }
-            14 => series(&[("__name__", "g"), ("pod", pod)], &[(t, noise as f64 % 3.0)]),
+            14 => series(&[("__name__", "g"), ("pod", pod)], &floats(&|n| noise(n) % 3.0)),
             _ => {
-                let of = (self.scrapes % 40) as i64;
-                let histogram = v1::Histogram {
-                    count: Some(v1::histogram::Count::CountInt(3 * of as u64)),
-                    sum: of as f64 * 0.7 + fraction,
-                    schema: 1,
-                    zero_threshold: 0.001,
-                    zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(of as u64)),
-                    positive_spans: vec![v1::BucketSpan { offset: 0, length: 2 }],
-                    positive_deltas: vec![of, 0],
-                    timestamp: t,
-                    ..v1::Histogram::default()
-                };
-                v1::TimeSeries { histograms: vec![histogram], ..series(&[("__name__", "h")], &[]) }
+                let histograms = times.map(|(n, t)| histogram((n % 40) as i64, noise(n), t)).collect();
+                v1::TimeSeries { histograms, ..series(&[("__name__", "h")], &[]) }
             }
         }
     }
 
-    async fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
+    async fn happen(&mut self, case: &Case, event: &Event) -> Result<(), TestCaseError> {
         match event {
             Event::Scrape(n, mask) => {
-                for _ in 0..*n {
-                    self.now += SCRAPE;
-                    self.scrapes += 1;
-                    let rows = (0..16).filter(|i| mask & (1 << i) != 0).map(|i| self.row(i, self.now)).collect();
-                    prop_assert_eq!(self.node.write_as(&self.tenant, rows).await.status, 204);
-                }
+                let scrapes = self.scrapes..self.scrapes + u64::from(*n);
+                let row = |i| self.row(i, scrapes.clone(), self.now + SCRAPE);
+                let rows = (0..SERIES).filter(|i| mask & (1 << i) != 0).map(row).collect();
+                prop_assert_eq!(self.node.write_as(&self.tenant, rows).await.status, 204);
+                (self.now, self.scrapes) = (self.now + i64::from(*n) * SCRAPE, scrapes.end);
             }
             Event::Late(which, late) => {
                 // It may be too late, or there already.
-                let reply = self.node.write_as(&self.tenant, vec![self.row(*which, self.now - late)]).await;
+                let row = self.row(*which, self.scrapes..self.scrapes + 1, self.now - late);
+                let reply = self.node.write_as(&self.tenant, vec![row]).await;
                 prop_assert!([204, 400].contains(&reply.status), "{}", reply.body);
             }
             Event::Flush => self.node.flush().await,
-            Event::Ask(query, end, steps, step) => {
-                let end = (self.now - end).div_euclid(5000) * 5000;
-                self.compare(QUERIES[*query], end - steps * step, end, *step).await?;
+            Event::Ask(query, end, steps) => {
+                let end = (self.now.div_euclid(case.step) - end) * case.step;
+                let query = QUERIES[case.queries[query % case.queries.len()]];
+                self.compare(query, end - steps * case.step, end, case.step).await?;
             }
         }
         Ok(())
@@ -164,6 +176,20 @@ impl World<'_> {
         let past = ask(&[("nocache", "1")]).await;
         prop_assert_eq!(through, past, "{} from {} to {} by {}", query, start, end, step);
         Ok(())
+    }
+}
+
+fn histogram(n: i64, noise: f64, t: i64) -> v1::Histogram {
+    v1::Histogram {
+        count: Some(v1::histogram::Count::CountInt(3 * n as u64)),
+        sum: n as f64 * 0.7 + noise,
+        schema: 1,
+        zero_threshold: 0.001,
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(n as u64)),
+        positive_spans: vec![v1::BucketSpan { offset: 0, length: 2 }],
+        positive_deltas: vec![n, 0],
+        timestamp: t,
+        ..v1::Histogram::default()
     }
 }
 
@@ -186,21 +212,21 @@ async fn outcomes(node: &Served) -> Vec<(String, u64)> {
 fn random_queries_answer_the_same_through_the_cache_and_past_it() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let cases = std::env::var("METROLITH_CASES").map_or(12, |n| n.parse().unwrap());
+    let cases = std::env::var("METROLITH_CASES").map_or(25, |n| n.parse().unwrap());
     let settings = [("flush.check_interval", "1h"), ("limits.out_of_order_time_window", "2m")];
     let node = runtime.block_on(Served::start_with(dir.path(), &settings, &[]));
     let tenants = std::cell::Cell::new(0);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let outcome = runner.run(&prop::collection::vec(event(), 10..80), |events| {
+    let outcome = runner.run(&case(), |case| {
         tenants.set(tenants.get() + 1);
         let now = now_ms() / 60_000 * 60_000 - 3 * 86_400_000;
         let tenant = format!("team-{}", tenants.get());
         let mut world = World { node: &node, tenant, now, scrapes: 0 };
         runtime.block_on(async {
-            for event in &events {
-                world.happen(event).await?;
+            for event in &case.events {
+                world.happen(&case, event).await?;
             }
             Ok(())
         })
