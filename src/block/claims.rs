@@ -15,10 +15,10 @@ use super::thrift::{self, PageHeader};
 /// Most values of a column that are decoded in one go; a row group has fewer ([`MAX_GROUP_VALUES`](super::writer)).
 ///
 /// A run of equal values takes no room in a file: without a limit a few bytes would fill any memory.
-const MAX_VALUES: u64 = 1 << 27;
+pub(super) const MAX_VALUES: u64 = 1 << 27;
 
 /// Most bytes of a page, uncompressed.
-const MAX_PAGE_BYTES: u64 = 1 << 29;
+pub(super) const MAX_PAGE_BYTES: u64 = 1 << 29;
 
 /// Looks at the footer before it is parsed; parsing says what is wrong with its length, or that more bytes are needed.
 pub(super) fn check_footer(tail: &Bytes, size: u64) -> Result<(), ParquetError> {

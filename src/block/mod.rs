@@ -10,13 +10,16 @@ pub mod order;
 pub mod schema;
 
 mod claims;
+mod delta;
 mod directory;
 mod encoding;
 mod error;
 mod fetch;
 mod histograms;
 mod index;
+mod levels;
 mod packed;
+mod pages;
 mod reader;
 mod samples;
 mod select;

@@ -10,22 +10,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ListArray, RecordBatch};
 use hashbrown::HashMap;
 use parquet::file::statistics::Statistics;
 
+use super::claims::MAX_VALUES;
+use super::decimal::Decimal;
 use super::directory::Hit;
 use super::fetch::{OpenFile, Rows, Sparse};
 use super::packed::{Packed, PackedFile, PackedSeries};
+use super::pages::{ListColumn, Lists, RowValues};
 use super::reader::{BlockReader, BlockSeries, RowsFile, no_timelines};
 use super::schema::Kind;
-use super::{Result, histograms, timelines};
+use super::{Result, histograms};
 use crate::model::{Columns, Histogram, STALE_NAN_BITS, TimeRange};
-
-/// Timelines decoded at once; few, so that even timelines of several hundred samples a second stay within a batch.
-const TIMELINES_AT_ONCE: usize = 64;
 
 pub(crate) type Timelines = HashMap<u32, Arc<Vec<i64>>>;
 
@@ -95,15 +92,20 @@ impl BlockReader {
         let mut want = Vec::new();
         file.ranges(0, &["ts"], &Rows::Some(ids.clone()), &mut want)?;
         let bytes = file.fetch(want).await?;
-        for ids in ids.chunks(TIMELINES_AT_ONCE) {
-            let mut next = ids.iter();
-            file.decode(&bytes, 0, &["ts"], &Rows::Some(ids.to_vec()), |batch| {
-                for list in timelines::decode(batch)? {
-                    out.insert(*next.next().ok_or("more timelines than asked for")?, Arc::new(list));
+        let mut left = MAX_VALUES as usize;
+        let read = |column: ListColumn| {
+            column.read(&bytes, &ids, |i, mut row| {
+                // Timestamps at equal distances take no room in a file.
+                left = left.checked_sub(row.len).ok_or("more timestamps than are read at once")?;
+                let timestamps = row.integers()?;
+                if !timestamps.is_sorted_by(|a, b| a < b) {
+                    return Err("timestamps of a timeline do not ascend".into());
                 }
+                out.insert(ids[i], Arc::new(timestamps));
                 Ok(())
-            })?;
-        }
+            })
+        };
+        ListColumn::new(file, 0, Lists::Timestamps).and_then(read).map_err(|what| file.corrupt(what))?;
         Ok(out)
     }
 }
@@ -197,66 +199,95 @@ impl Plan {
             if hits.is_empty() {
                 continue;
             }
+            if let Some(lists) = Lists::named(name) {
+                self.decode_values(file, lists, hits, bytes, |hit| lines[hit - from], part)?;
+                continue;
+            }
             let mut next = hits.iter();
             file.decode(bytes, self.group, &[name], &self.rows(hits), |batch| {
                 let rows: Vec<usize> = next.by_ref().take(batch.num_rows()).copied().collect();
                 let rows = rows.iter().map(|i| (&self.hits[*i], lines[*i - from], begins[*i - from]));
-                match *name {
-                    "histogram" => {
-                        for ((hit, line, _), row) in rows.zip(histograms::decode(batch)?) {
-                            push_histograms(line, row, part.range, part.of(hit))?;
-                        }
+                if *name == "histogram" {
+                    for ((hit, line, _), row) in rows.zip(histograms::decode(batch)?) {
+                        push_histograms(line, row, part.range, part.of(hit))?;
                     }
-                    "created" => {
-                        for ((hit, line, begin), starts) in rows.zip(histograms::decode_created(batch)?) {
-                            push_starts(line, &starts, part.range, begin, part.of(hit))?;
-                        }
+                } else {
+                    for ((hit, line, begin), starts) in rows.zip(histograms::decode_created(batch)?) {
+                        push_starts(line, &starts, part.range, begin, part.of(hit))?;
                     }
-                    _ => push_values(name, batch, rows, part)?,
                 }
                 Ok(())
             })?;
         }
         Ok(())
     }
+
+    /// Decodes the rows of `hits` of a column of values.
+    fn decode_values<'l>(
+        &self,
+        file: &OpenFile,
+        lists: Lists,
+        hits: &[usize],
+        bytes: &Sparse,
+        line: impl Fn(usize) -> &'l [i64],
+        part: &mut Part,
+    ) -> Result<()> {
+        let wanted: Vec<u32> = hits.iter().map(|i| self.hits[*i].row).collect();
+        let read = |column: ListColumn| {
+            column.read(bytes, &wanted, |i, row| {
+                let hit = &self.hits[hits[i]];
+                push_values(row, line(hits[i]), hit.decimal, part.range, part.of(hit))
+            })
+        };
+        ListColumn::new(file, self.group, lists).and_then(read).map_err(|what| file.corrupt(what))
+    }
 }
 
-fn push_values<'a>(
-    name: &str,
-    batch: &RecordBatch,
-    rows: impl Iterator<Item = (&'a Hit, &'a [i64], usize)>,
-    part: &mut Part,
+/// Appends what a row has in `range`.
+fn push_values(
+    mut row: RowValues<'_, '_>,
+    line: &[i64],
+    decimal: Option<Decimal>,
+    range: TimeRange,
+    out: &mut Columns,
 ) -> std::result::Result<(), String> {
-    let lists = batch.column_by_name(name).and_then(|c| c.as_list_opt::<i32>()).ok_or("values are no list")?;
-    let range = part.range;
-    for (n, (hit, line, _)) in rows.enumerate() {
-        let (from, inside) = clip(line, lists, n, range)?;
-        let out = part.of(hit);
-        push_times(out, &line[inside.clone()])?;
-        let at = out.values.len();
-        let wanted = from + inside.start..from + inside.end;
-        match hit.decimal {
-            Some(decimal) => {
-                let values = lists.values().as_primitive_opt::<Int64Type>().ok_or("value_i has another type")?;
-                out.values.extend(values.values()[wanted.clone()].iter().map(|n| decimal.value(*n)));
-            }
-            None => {
-                let values = lists.values().as_primitive_opt::<Float64Type>().ok_or("value_f has another type")?;
-                out.values.extend_from_slice(&values.values()[wanted.clone()]);
-            }
-        }
-        if let Some(nulls) = lists.values().nulls() {
-            for (value, i) in out.values[at..].iter_mut().zip(wanted) {
-                if nulls.is_null(i) {
-                    *value = f64::from_bits(STALE_NAN_BITS);
-                }
-            }
-        }
-        if !out.starts.is_empty() {
-            out.starts.resize(out.timestamps.len(), 0);
-        }
+    if row.len != line.len() {
+        return Err(format!("a row has {} values, its timeline {} timestamps", row.len, line.len()));
+    }
+    let inside = inside(line, range);
+    push_times(out, &line[inside.clone()])?;
+    out.values.reserve(inside.len());
+    let mut at = 0;
+    for null in row.nulls {
+        take_values(&mut row, at..null.start, &inside, decimal, out)?;
+        let stale = null.start.max(inside.start)..null.end.min(inside.end);
+        out.values.resize(out.values.len() + stale.len(), f64::from_bits(STALE_NAN_BITS));
+        at = null.end;
+    }
+    take_values(&mut row, at..line.len(), &inside, decimal, out)?;
+    if !out.starts.is_empty() {
+        out.starts.resize(out.timestamps.len(), 0);
     }
     Ok(())
+}
+
+/// Takes what lies in `inside` of the values at some positions of a row, and passes over the others.
+fn take_values(
+    row: &mut RowValues<'_, '_>,
+    at: Range<usize>,
+    inside: &Range<usize>,
+    decimal: Option<Decimal>,
+    out: &mut Columns,
+) -> std::result::Result<(), String> {
+    let start = at.start.max(inside.start).min(at.end);
+    let end = at.end.min(inside.end).max(start);
+    row.skip(start - at.start)?;
+    match decimal {
+        Some(Decimal { scale: 0, mul: 1 }) => row.take(end - start, &mut out.values, |n| n as f64)?,
+        Some(decimal) => row.take(end - start, &mut out.values, |n| decimal.value(n))?,
+        None => row.take(end - start, &mut out.values, |n| n as f64)?,
+    }
+    row.skip(at.end - end)
 }
 
 /// Whether any row of the group has start timestamps: not when all its values are null.
@@ -266,21 +297,6 @@ fn has_created(file: &OpenFile, group: usize) -> bool {
     found.is_some_and(|c| {
         c.statistics().and_then(Statistics::null_count_opt).is_none_or(|nulls| nulls != c.num_values().max(0) as u64)
     })
-}
-
-/// Where list `n` begins among the values, and which of its elements lie in `range`.
-fn clip(
-    line: &[i64],
-    lists: &ListArray,
-    n: usize,
-    range: TimeRange,
-) -> std::result::Result<(usize, Range<usize>), String> {
-    let offsets = lists.value_offsets();
-    let (from, len) = (offsets[n] as usize, (offsets[n + 1] - offsets[n]) as usize);
-    if len != line.len() {
-        return Err(format!("a row has {len} values, its timeline {} timestamps", line.len()));
-    }
-    Ok((from, inside(line, range)))
 }
 
 /// Which timestamps lie in `range`.

@@ -41,6 +41,8 @@ pub(crate) struct PageHeader {
     pub(crate) values: u64,
     /// A dictionary, whose values are not those of rows.
     pub(crate) is_dictionary: bool,
+    /// A data page of version 1: how its values, its definition and its repetition levels are encoded.
+    pub(crate) encodings: Option<[u64; 3]>,
 }
 
 impl PageHeader {
@@ -58,6 +60,7 @@ impl PageHeader {
                     (0, 2) => out.uncompressed = size,
                     (0, 3) => out.compressed = size,
                     (5 | 8, 1) => out.values = size,
+                    (5, 2..=4) => out.encodings.get_or_insert_default()[field as usize - 2] = size,
                     (7, 1) => (out.values, out.is_dictionary) = (size, true),
                     _ => {}
                 }
@@ -191,7 +194,8 @@ mod tests {
     fn reads_the_sizes_of_a_page() {
         let mut bytes = DATA_PAGE.to_vec();
         bytes.extend([0, 9, 9]);
-        let header = PageHeader { len: 17, uncompressed: 20, compressed: 10, values: 5, is_dictionary: false };
+        let header = PageHeader { len: 17, uncompressed: 20, compressed: 10, values: 5, ..PageHeader::default() };
+        let header = PageHeader { encodings: Some([0, 3, 3]), ..header };
         assert_eq!(PageHeader::parse(&bytes), Some(header));
         bytes[3] = 41;
         assert_eq!(PageHeader::parse(&bytes), None, "a negative size");

@@ -6,9 +6,6 @@
 
 use std::ops::Range;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMillisecondType;
-use arrow_array::{Array, RecordBatch};
 use hashbrown::HashTable;
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
 use parquet::errors::Result;
@@ -94,26 +91,6 @@ fn hash(timestamps: &[i64]) -> u64 {
     let folded =
         timestamps.iter().fold(timestamps.len() as u64, |h, t| (h ^ *t as u64).wrapping_mul(K).rotate_left(29));
     (folded ^ (folded >> 32)).wrapping_mul(K)
-}
-
-/// The timestamps of the rows of a batch; the error says what is wrong with them.
-pub(crate) fn decode(batch: &RecordBatch) -> std::result::Result<Vec<Vec<i64>>, String> {
-    let column = batch.column_by_name("ts").ok_or("no column ts")?;
-    let lists = column.as_list_opt::<i32>().ok_or("column ts is no list")?;
-    let mut out = Vec::with_capacity(lists.len());
-    for i in 0..lists.len() {
-        let list = lists.value(i);
-        let values = list.as_primitive_opt::<TimestampMillisecondType>().ok_or("column ts has no timestamps")?;
-        if lists.is_null(i) || values.null_count() > 0 {
-            return Err("a timeline has a null".into());
-        }
-        let values = values.values();
-        if !values.is_sorted_by(|a, b| a < b) {
-            return Err("timestamps of a timeline do not ascend".into());
-        }
-        out.push(values.to_vec());
-    }
-    Ok(out)
 }
 
 #[cfg(test)]
