@@ -30,6 +30,8 @@ pub struct Settled {
 impl Leaf {
     /// How far the samples of a tenant are settled now.
     pub async fn settled(&self, tenant: &TenantId) -> Result<Settled, Error> {
+        // A shard whose first sample of the tenant was acknowledged before the query must not be overlooked.
+        self.barrier().await?;
         let heads = self.read_heads(tenant, |head| head.tenant_stats(tenant).map(|stats| stats.newest_t));
         let table = self.table(tenant, &heads, &self.meta.current()).await?.and_then(|table| table.history());
         let known = || heads.iter().filter_map(|head| head.found);

@@ -1,4 +1,6 @@
 //! Range queries through the results cache, and the same past it: the answers are equal to the last byte.
+//!
+//! `METROLITH_CASES=500` makes it a long run, `METROLITH_SEED` (up to 255) another one.
 
 use std::collections::BTreeSet;
 
@@ -215,11 +217,13 @@ async fn outcomes(node: &Served) -> Vec<(String, u64)> {
 fn random_queries_answer_the_same_through_the_cache_and_past_it() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let cases = std::env::var("METROLITH_CASES").map_or(25, |n| n.parse().unwrap());
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u32>().unwrap());
+    let cases = number("METROLITH_CASES").unwrap_or(25);
+    let seed = number("METROLITH_SEED").unwrap_or(7) as u8;
     let settings = [("flush.check_interval", "1h"), ("limits.out_of_order_time_window", "2m")];
     let node = runtime.block_on(Served::start_with(dir.path(), &settings, &[]));
     let tenants = std::cell::Cell::new(0);
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, rng);
     let outcome = runner.run(&case(), |case| {
