@@ -289,6 +289,32 @@ async fn finished_steps_are_used_again_unless_the_client_wants_it_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_that_look_ahead_wait_until_what_they_see_is_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start_with(dir.path(), &[], &[("team", limits())]).await;
+    let last = now_ms() / 60_000 * 60_000 - 3_600_000;
+    let samples: Vec<(i64, f64)> = (0..80).rev().map(|i| (last - i * SCRAPE, i as f64)).collect();
+    let write = |samples: Vec<(i64, f64)>| node.write_as("team", vec![series(&[("__name__", "m")], &samples)]);
+    assert_eq!(write(samples).await.status, 204);
+    // All steps are older than any sample that may still come.
+    let (start, end) = (seconds(last - 400_000), seconds(last - 130_000));
+    let ask = |cached: &'static str| {
+        let range = [("query", "m offset -1m"), ("start", &start), ("end", &end), ("step", "10"), ("nocache", cached)];
+        let node = &node;
+        async move { node.ask_as(Some("team"), "query_range", &range).await.body }
+    };
+    let before = ask("0").await;
+    // A minute behind a step of the query, and between two scrapes.
+    assert_eq!(write(vec![(last - 80_000, 999.0)]).await.status, 204);
+    let after = ask("0").await;
+    assert!(!before.contains("999") && after.contains("999"), "{after}");
+    assert_eq!(after, ask("1").await);
+    let partial = ("Partial".to_owned(), 1);
+    assert!(outcomes(&node).await.contains(&partial));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_of_no_bytes_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let node = Served::start_with(dir.path(), &[("query.results_cache_bytes", "0")], &[]).await;
