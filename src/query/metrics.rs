@@ -118,6 +118,10 @@ impl Metrics {
         registry.register("query_samples", "Samples read by queries", m.samples.clone());
         registry.register("query_fetched_bytes", "Bytes queries fetched from the bucket", m.fetched_bytes.clone());
         registry.register("query_fetch_requests", "Requests queries sent to the bucket", m.fetch_requests.clone());
+        for outcome in [Outcome::Hit, Outcome::Partial, Outcome::Miss] {
+            // Shown before the first one, so that a rate has a beginning.
+            drop(m.cache_requests.get_or_create(&CacheLabels { outcome, reason: None }));
+        }
         let what = "Range queries by what the results cache had of them";
         registry.register("query_results_cache_requests", what, m.cache_requests.clone());
         registry.register("query_results_cache_bytes", "Bytes the results cache holds", m.cache_bytes.clone());
