@@ -197,7 +197,7 @@ impl Known<'_> {
         let kept = !a.without && a.grouping.iter().any(|name| is_reserved(name));
         let groups = if kept { Names::Many } else { Names::None };
         match a.op {
-            A::Limitk if !input.ordered => Err(Entangled::Order),
+            A::Limitk | A::Stddev | A::Stdvar if !input.ordered => Err(Entangled::Order),
             A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => Ok(input.grouped(input.names)),
             A::CountValues => Ok(input.grouped(Names::Many)),
             _ => Ok(input.grouped(groups)),
@@ -273,6 +273,7 @@ mod tests {
             "topk(5, sum by (pod) (rate(m[5m])))",
             "topk((-5), m)",
             "limitk(5, m)",
+            "stdvar by (a) (rate(m[5m]))",
             "max_over_time(sum(m)[1h:5m])",
             "label_replace(sum by (a) (m), \"b\", \"$1\", \"a\", \"(.*)\")",
             "absent(m) or vector(0)",
@@ -304,6 +305,7 @@ mod tests {
             ("abs(sum by (__name__) (m))", E::Names),
             ("info(m)", E::Names),
             ("limitk(5, sum by (a) (m))", E::Order),
+            ("stddev(a or b)", E::Order),
             ("topk(scalar(n), m)", E::Parameter),
             ("quantile(time(), m)", E::Parameter),
             ("max_over_time(m[59s:5s])", E::Gaps),

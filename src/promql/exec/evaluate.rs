@@ -346,7 +346,9 @@ impl<'a> Evaluation<'a> {
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
-        pipeline.order_by_labels();
+        if aggregation.is_compensated() {
+            pipeline.order_by_labels();
+        }
         let mut series = Series::default();
         while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
             let nameless = at_once && series.dropped;

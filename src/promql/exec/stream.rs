@@ -138,7 +138,7 @@ impl Pipeline {
     }
 
     /// Puts series that are there already in order of labels, keeping their ranks. They come in an order that depends on
-    /// which others there are, and a sum in another order may have another last bit.
+    /// which others there are, and a sum in another order may have another last bit (or overflow the other way).
     pub fn order_by_labels(&mut self) {
         let (Leaf::Ready(series) | Leaf::Subquery { series, .. }) = &mut self.leaf else { return };
         if series.as_slice().is_sorted_by(|a, b| a.labels <= b.labels) {
