@@ -16,9 +16,11 @@ use metrolith::head::{Head, HeadOptions};
 use metrolith::model::labels::series_hash;
 use metrolith::model::{BlockName, Columns, Epoch, Labels, ShardId, StepGrid, TenantId};
 use metrolith::promql::exec::control::CancelToken;
+use metrolith::promql::exec::helpers::Helpers;
 use metrolith::promql::exec::{Engine, Times};
 use metrolith::promql::source::{SampleCursor, SelectRequest, SelectedSeries, SeriesSet, Source};
 use metrolith::promql::{ParseOptions, parse};
+use metrolith::query::gather::Gathered;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -45,6 +47,10 @@ impl SampleCursor for HeadCursor {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
         self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
+    }
 }
 
 impl Source for HeadSource {
@@ -53,11 +59,26 @@ impl Source for HeadSource {
         let series = found.into_iter().map(|s| SelectedSeries {
             labels: s.labels.clone(),
             place: 0,
+            batch: 0,
             cursor: Box::new(HeadCursor(s.into_cursor())),
         });
         let mut series: Vec<_> = series.collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Box::pin(async { Ok(SeriesSet { series, warnings: Vec::new() }) })
+    }
+}
+
+/// Packed as it was fetched, as queries of a node read it.
+struct Packed<'a>(&'a BlockReader);
+
+impl Source for Packed<'_> {
+    fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
+        Box::pin(async {
+            let found = self.0.select_packed(&request.matchers, request.range).await;
+            let mut gathered = Gathered::default();
+            gathered.add_block((1, 1), found.map_err(|e| Error::new(e.kind(), e.to_string()))?);
+            Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
+        })
     }
 }
 
@@ -72,6 +93,10 @@ impl SampleCursor for Whole {
         *out = samples.unwrap_or_default();
         Ok(some)
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
+    }
 }
 
 impl Source for BlockSource {
@@ -82,6 +107,7 @@ impl Source for BlockSource {
             let series = found.into_iter().map(|s| SelectedSeries {
                 labels: s.labels,
                 place: 0,
+                batch: 0,
                 cursor: Box::new(Whole(Some(s.samples))),
             });
             let mut series: Vec<_> = series.collect();
@@ -132,13 +158,21 @@ async fn block() -> BlockSource {
 fn benches(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (head, block) = (head(), runtime.block_on(block()));
-    let sources: [(&str, &dyn Source); 2] = [("head", &head), ("block", &block)];
+    let packed = Packed(&block.0);
+    let sources: [(&str, &dyn Source, usize); 5] = [
+        ("head", &head, 1),
+        ("head_2threads", &head, 2),
+        ("block", &block, 1),
+        ("packed", &packed, 1),
+        ("packed_2threads", &packed, 2),
+    ];
     let ast = parse(QUERY, ParseOptions::default()).expect("a query");
     let grid = StepGrid { start: 300_000, end: (SAMPLES - 1) * INTERVAL_MS, step: 60_000 };
-    let (engine, cancel) = (Engine::default(), CancelToken::default());
+    let cancel = CancelToken::default();
     let mut group = c.benchmark_group("query");
     group.sample_size(20);
-    for (name, source) in sources {
+    for (name, source, threads) in sources {
+        let engine = Engine::default().with_helpers(Helpers::new(threads - 1));
         let run = || runtime.block_on(engine.query(source, &ast, Times::Range(grid), &cancel)).expect("an answer");
         let read = run().stats.samples_read;
         println!("check: query/range_{name} reads {read} samples");

@@ -36,6 +36,8 @@ pub mod meta;
 // Roles.
 pub mod ingest;
 
+pub mod compact;
+
 pub mod query;
 
 // Edges.

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::api::http::{self, About, Readiness, Shared};
 use crate::block;
+use crate::compact::{self, CompactOptions, Compactor};
 use crate::config::Config;
 use crate::env::{Clock, Rng, SystemClock, SystemDisk, SystemRng};
 use crate::head::{Head, HeadOptions};
@@ -103,6 +104,7 @@ struct Parts {
 struct Metrics {
     meta: meta::Metrics,
     store: store::Metrics,
+    compact: compact::Metrics,
     ingest: ingest::metrics::Metrics,
     outcomes: ingest::outcome::Metrics,
     query: query::Metrics,
@@ -119,6 +121,7 @@ impl Node {
         let metrics = Metrics {
             meta: meta::Metrics::register(registry),
             store: store::Metrics::register(registry),
+            compact: compact::Metrics::register(registry),
             ingest: ingest::metrics::Metrics::register(registry),
             outcomes: ingest::outcome::Metrics::register(registry),
             query: query::Metrics::register(registry),
@@ -135,6 +138,10 @@ impl Node {
         let cache = parts.cache().await?;
         let queries = Arc::new(parts.queries(shards.clone(), cache.clone()));
         background.spawn(parts.sweeper().run());
+        let compactor = Arc::new(parts.compactor());
+        if parts.config.compaction.enabled {
+            background.spawn(Arc::clone(&compactor).run());
+        }
         let listener = TcpListener::bind(parts.config.http)
             .await
             .with_context(|| format!("listen on {} (setting http)", parts.config.http))?;
@@ -146,7 +153,7 @@ impl Node {
         let ready = Arc::new(Readiness::default());
         let (about, admin) = (parts.about(), parts.config.enable_admin_api);
         let gate = Arc::clone(&ingest);
-        let app = Arc::new(Shared { ingest, queries, telemetry, ready: Arc::clone(&ready), about, admin });
+        let app = Arc::new(Shared { ingest, compactor, queries, telemetry, ready: Arc::clone(&ready), about, admin });
         let (stop_http, stopped) = oneshot::channel();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that spoke: the node stops.
@@ -320,19 +327,47 @@ impl Parts {
         }
     }
 
+    /// The latest that any tenant's samples may come, milliseconds.
+    fn out_of_order_ms(&self) -> i64 {
+        let widest = |limits: &crate::config::Limits| limits.out_of_order_time_window.as_millis() as i64;
+        self.config.overrides.values().map(widest).fold(widest(&self.config.limits), i64::max)
+    }
+
+    fn schema() -> TableSchema {
+        let promoted: Vec<Arc<str>> = block::schema::DEFAULT_PROMOTED.map(Arc::from).to_vec();
+        TableSchema { version: SCHEMA_VERSION, json: block::schema::delta_schema_json(&promoted).into() }
+    }
+
+    fn compactor(&self) -> Compactor {
+        let config = &self.config.compaction;
+        Compactor {
+            meta: self.meta.clone(),
+            views: self.views.clone(),
+            tables: Arc::clone(&self.tables),
+            bucket: self.bucket.clone(),
+            schema: Self::schema(),
+            clock: Arc::clone(&self.clock),
+            options: CompactOptions {
+                interval: config.check_interval,
+                quiet: config.quiet_period,
+                out_of_order_ms: self.out_of_order_ms(),
+            },
+            metrics: self.metrics.compact.clone(),
+            pass: tokio::sync::Mutex::default(),
+            quarantined: parking_lot::Mutex::default(),
+        }
+    }
+
     fn ingest(&self, shards: Vec<Arc<Shard>>, budgets: SeriesBudgets) -> Ingest {
         let config = &self.config;
-        let widest = |limits: &crate::config::Limits| limits.out_of_order_time_window.as_millis() as i64;
-        let out_of_order_ms = config.overrides.values().map(widest).fold(widest(&config.limits), i64::max);
-        let promoted: Vec<Arc<str>> = block::schema::DEFAULT_PROMOTED.map(Arc::from).to_vec();
-        let schema = TableSchema { version: SCHEMA_VERSION, json: block::schema::delta_schema_json(&promoted).into() };
+        let out_of_order_ms = self.out_of_order_ms();
         let flusher = Flusher {
             shards: shards.clone(),
             meta: self.meta.clone(),
             views: self.views.clone(),
             bucket: self.bucket.clone(),
             epoch: self.shard_map().epoch,
-            schema,
+            schema: Self::schema(),
             clock: Arc::clone(&self.clock),
             // A window waits at most one window longer for its late samples; later ones make a generation of their own.
             options: FlushOptions {
@@ -391,6 +426,10 @@ impl Parts {
             timeout: config.timeout,
             lookback_ms: config.lookback_delta.as_millis() as i64,
             concurrency: config.max_concurrency,
+            threads: match config.threads {
+                0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+                threads => threads,
+            },
             limits: Limits {
                 max_samples: usize::try_from(config.max_samples).unwrap_or(usize::MAX),
                 max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),

@@ -1,8 +1,11 @@
-//! Upstream wire formats, generated from `proto/vendor`.
+//! Upstream wire formats, generated from `proto/vendor` or by `prometheus-client`, which has them anyway.
 //!
-//! *Invariants:* these types are for encoding (load generator, self-monitoring, remote read) and as the oracle of tests.
+//! *Invariants:* these types are for encoding (load generator, self-monitoring, remote read, federation) and as the oracle of tests.
 //!
 //! *Not here:* decoding of write requests (`ingest::decode`, by hand: seven times faster than these types).
+
+/// The exposition format as messages.
+pub use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as client;
 
 /// Remote write 1.0 and remote read.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

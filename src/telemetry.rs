@@ -12,6 +12,7 @@ mod process;
 
 use std::sync::Arc;
 
+use prometheus_client::encoding::prometheus_protobuf::{self, prometheus_data_model::MetricFamily};
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -37,7 +38,7 @@ pub enum Error {
     #[error("installing the log subscriber")]
     Installed(#[source] tracing_subscriber::util::TryInitError),
     /// A metric could not be written.
-    #[error("writing metrics as text")]
+    #[error("writing metrics")]
     Encode(#[source] std::fmt::Error),
 }
 
@@ -99,6 +100,11 @@ impl Default for Root {
 pub struct Metrics(Arc<Registry>);
 
 impl Metrics {
+    /// All metrics as messages.
+    pub fn families(&self) -> Result<Vec<MetricFamily>, Error> {
+        prometheus_protobuf::encode(&self.0).map_err(Error::Encode)
+    }
+
     /// All metrics as text.
     pub fn encode(&self, exposition: Exposition) -> Result<String, Error> {
         let mut text = String::with_capacity(64 << 10);

@@ -7,6 +7,8 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
+use metrolith::proto::prometheus::{BucketSpan, Histogram, Label, TimeSeries, WriteRequest, histogram};
+use prost::Message;
 use serde_json::{Value, json};
 use support::http::sorted;
 use support::node::{Node, Setup};
@@ -82,7 +84,7 @@ async fn a_prometheus_reads_from_a_node_what_the_node_answers_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (node, end) = node_with_data(&Setup::new(dir.path())).await;
     let config = format!("remote_read:\n- url: {}/api/v1/read\n  read_recent: true\n", node.api.url);
-    let Some(other) = prometheus::start_with(dir.path(), &config).await else { return };
+    let Some(other) = prometheus::start_with(dir.path(), &config, &[]).await else { return };
     for flushed in [false, true] {
         if flushed {
             node.api.flush().await;
@@ -109,13 +111,59 @@ async fn a_prometheus_federates_from_a_node() {
          scrape_interval: 1s\n  scrape_timeout: 1s\n  params:\n    'match[]': ['m{{series=\"1\"}}']\n  \
          static_configs:\n  - targets: ['{target}']\n"
     );
-    let Some(other) = prometheus::start_with(dir.path(), &config).await else { return };
+    let Some(other) = prometheus::start_with(dir.path(), &config, &[]).await else { return };
     let found = until("federated samples", Duration::from_secs(30), || async {
         let found = other.api.instant("m", end).await.ok()?;
         found.get(0).cloned()
     })
     .await;
     assert_eq!((&found["metric"]["series"], &found["value"][1]), (&json!("1"), &json!("1900")));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prometheus_federates_native_histograms_from_a_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(dir.path()).start().await;
+    let t = now_ms() / 1000 * 1000;
+    let histogram = Histogram {
+        count: Some(histogram::Count::CountInt(21)),
+        sum: 61.25,
+        schema: 1,
+        zero_threshold: 0.001,
+        zero_count: Some(histogram::ZeroCount::ZeroCountInt(2)),
+        negative_spans: vec![BucketSpan { offset: 0, length: 1 }],
+        negative_deltas: vec![4],
+        positive_spans: vec![BucketSpan { offset: -1, length: 2 }, BucketSpan { offset: 3, length: 1 }],
+        positive_deltas: vec![5, 2, -4],
+        timestamp: t,
+        ..Histogram::default()
+    };
+    let labels = [("__name__", "lat"), ("job", "x")].map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() });
+    let series = TimeSeries { labels: labels.to_vec(), histograms: vec![histogram], ..TimeSeries::default() };
+    let request = WriteRequest { timeseries: vec![series], ..WriteRequest::default() };
+    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+    let (status, said) = send(&node.api, body).await.unwrap();
+    assert_eq!(status, 204, "{said}");
+
+    let target = node.api.url.strip_prefix("http://").unwrap();
+    let config = format!(
+        "scrape_configs:\n- job_name: federate\n  honor_labels: true\n  metrics_path: /federate\n  \
+         scrape_interval: 1s\n  scrape_timeout: 1s\n  params:\n    'match[]': ['lat']\n  \
+         static_configs:\n  - targets: ['{target}']\n"
+    );
+    let flags = ["--enable-feature=native-histograms"];
+    let Some(other) = prometheus::start_with(dir.path(), &config, &flags).await else { return };
+    let found = until("a federated histogram", Duration::from_secs(30), || async {
+        let found = other.api.instant("lat{job=\"x\"}", t).await.ok()?;
+        found.get(0).cloned()
+    })
+    .await;
+    let own = node.api.instant("lat", t).await.unwrap();
+    assert_eq!((found["histogram"][1]["count"].as_str(), &found["histogram"]), (Some("21"), &own[0]["histogram"]));
+    let query = "histogram_quantile(0.8, lat{job=\"x\"}) + histogram_sum(lat{job=\"x\"})";
+    let values = (node.api.instant(query, t).await.unwrap(), other.api.instant(query, t).await.unwrap());
+    assert!(values.0[0]["value"].is_array() && values.1[0]["value"].is_array(), "{values:?}");
     node.stop().await;
 }
 

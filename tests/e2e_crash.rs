@@ -122,6 +122,43 @@ async fn a_crash_at_any_step_of_a_flush_neither_loses_nor_doubles_a_sample() {
     println!("crashed at {}", points.join(", "));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_step_of_a_compaction_neither_loses_nor_doubles_a_sample() {
+    let points: Vec<String> = crash_points().into_iter().filter(|p| p.starts_with("compact")).collect();
+    assert!(points.len() > 1, "the sources lack crash points whose names begin with compact");
+    for point in &points {
+        crash_in_compaction(point).await;
+    }
+    println!("crashed at {}", points.join(", "));
+}
+
+async fn crash_in_compaction(point: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let base = now_ms() - 30 * 60 * 1000;
+    let to = base + 60 * 15_000;
+    let mut ledger = Ledger::default();
+    let node = Setup::new(dir.path()).env("METROLITH_CRASH_AT", point).start().await;
+    for part in 0..3 {
+        for i in 0..10 {
+            assert!(ledger.write(&node.api, METRIC, 0..50, base + (3 * i + part) * 15_000).await);
+        }
+        node.api.flush().await;
+    }
+    let answer = node.api.post("/api/v1/admin/compact", &[], Vec::new()).await;
+    assert!(answer.is_err(), "the compaction did not pass the crash point {point}: {answer:?}");
+    drop(node);
+    let node = Setup::new(dir.path()).start().await;
+    for compacted in [false, true] {
+        if compacted {
+            node.api.compact().await;
+        }
+        let found = ledger.check(&node.api, METRIC, base, to).await;
+        found.unwrap_or_else(|wrong| panic!("crash at {point}, compacted again: {compacted}: {wrong}"));
+        outside_count(dir.path(), ledger.acknowledged());
+    }
+    node.stop().await;
+}
+
 async fn crash_in_flush(point: &str) {
     let dir = tempfile::tempdir().unwrap();
     let base = now_ms() - 30 * 60 * 1000;

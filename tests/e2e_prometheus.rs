@@ -1,77 +1,32 @@
-//! The same scrapes, asked of Prometheus and of Metrolith: the same answers.
+//! The same samples, asked of Prometheus and of Metrolith: the same answers.
 //!
-//! Debian's Prometheus scrapes itself and the node exporter each second and sends all of it by remote write. Then it is
-//! stopped and started again without anything to scrape, so that both hold the same samples for good, and both are asked
-//! at the same moments.
+//! Once Debian's Prometheus scrapes itself and the node exporter each second and sends all of it by remote write; then it
+//! is stopped and started again without anything to scrape, so that both hold the same samples for good. Once both are
+//! sent made-up samples. Both are asked the questions of `prometheus_2_42/*.txt` at the same moments.
 
-#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code, helpers included")]
 
+mod prometheus_2_42;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
-use support::http::{Api, sorted};
+use prometheus_2_42::compare::{Way, judge};
+use prometheus_2_42::data;
+use prometheus_2_42::questions::{self, Mark, Question};
+use support::http::Api;
 use support::node::Setup;
 use support::prometheus::RemoteWrite;
-use support::{now_ms, prometheus, until};
+use support::{missing, now_ms, prometheus, until, writer};
 
-/// How equal two numbers must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Equal {
-    /// To the last digit.
-    Exactly,
-    /// But for the order of additions, which today's Prometheus changed since Debian's.
-    Nearly,
-}
-
-use Equal::{Exactly, Nearly};
-
-const QUERIES: [(&str, Equal); 36] = [
-    ("up", Exactly),
-    ("{__name__=~\"node_network_.*_total\", device!=\"lo\"}", Exactly),
-    ("count({__name__!=\"\"})", Exactly),
-    ("count by (job) (up)", Exactly),
-    ("count by (__name__) ({job=\"node\"})", Exactly),
-    ("sum(prometheus_tsdb_head_series) by (instance)", Exactly),
-    ("max by (job) (process_resident_memory_bytes)", Exactly),
-    ("min without (cpu, mode) (node_cpu_seconds_total)", Exactly),
-    ("topk(1, process_resident_memory_bytes)", Exactly),
-    ("group by (mode) (node_cpu_seconds_total)", Exactly),
-    ("avg(go_goroutines)", Nearly),
-    ("stddev(node_cpu_seconds_total)", Nearly),
-    ("quantile(0.5, go_goroutines)", Nearly),
-    ("count_values(\"state\", up)", Exactly),
-    ("rate(node_cpu_seconds_total[5s])", Nearly),
-    ("irate(node_context_switches_total[5s])", Exactly),
-    // Not of a counter near zero: since Debian's version, extrapolation towards zero was made later.
-    ("increase(node_context_switches_total[6s])", Nearly),
-    ("delta(go_goroutines[5s])", Nearly),
-    ("deriv(process_resident_memory_bytes[6s])", Nearly),
-    ("avg_over_time(node_load1[5s])", Nearly),
-    ("max_over_time(go_goroutines[5s])", Exactly),
-    ("count_over_time(up[5s])", Exactly),
-    ("sum_over_time(up[4s:1s])", Exactly),
-    ("changes(node_context_switches_total[5s])", Exactly),
-    ("prometheus_tsdb_head_samples_appended_total offset 2s", Exactly),
-    ("node_memory_MemTotal_bytes - node_memory_MemFree_bytes", Exactly),
-    ("node_cpu_seconds_total / on (instance) group_left count by (instance) (up)", Exactly),
-    ("process_open_fds / process_max_fds < bool 0.5", Exactly),
-    ("up and on (instance) node_load1", Exactly),
-    ("up unless on (instance) node_load1", Exactly),
-    ("label_replace(up, \"host\", \"$1\", \"instance\", \"(.*):.*\")", Exactly),
-    ("timestamp(up)", Exactly),
-    ("absent(no_such_metric{job=\"node\"})", Exactly),
-    ("clamp_max(go_goroutines, 5) ^ 2 % 7", Exactly),
-    ("histogram_quantile(0.9, sum by (le) (prometheus_http_request_duration_seconds_bucket))", Nearly),
-    ("scalar(sum(up)) * vector(3)", Exactly),
-];
-
-/// A range of all that was scraped and the last moment at which both servers hold everything.
+/// When both are asked, milliseconds.
 struct Moment {
     start: i64,
     end: i64,
+    step: i64,
+    /// Of the questions at an instant.
+    at: i64,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,18 +59,52 @@ async fn answers_alike(version: u32) {
     scraper.program.terminate(Duration::from_secs(60)).await;
     let Some(reference) = prometheus::start(dir.path(), &[], None).await else { return };
     let moment = settle(&node.api).await;
-    let mut wrong = Vec::new();
-    for (query, equal) in QUERIES {
-        let (ours, theirs) =
-            (node.api.instant(query, moment.end).await, reference.api.instant(query, moment.end).await);
-        compare(&format!("{query} at {}", moment.end), ours, theirs, equal, &mut wrong);
-        let ours = node.api.range(query, moment.start, moment.end, 1000).await;
-        let theirs = reference.api.range(query, moment.start, moment.end, 1000).await;
-        compare(&format!("{query} from {} to {}", moment.start, moment.end), ours, theirs, equal, &mut wrong);
-    }
-    assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
-    println!("{} queries, each at an instant and over a range, answered alike", QUERIES.len());
+    ask_both(&node.api, &reference.api, &questions::read("scrapes.txt"), &moment).await;
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_every_question_of_the_dialect_of_2_42_as_it_does_or_differs_as_declared() {
+    match prometheus::version() {
+        Some((2, 42)) => {}
+        Some(_) => return missing("prometheus 2.42"),
+        None => return,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(dir.path()).start().await;
+    let Some(reference) = prometheus::start_receiver(dir.path()).await else { return };
+    let body = writer::encode(&data::series());
+    for api in [&node.api, &reference.api] {
+        let (status, text) = writer::send(api, body.clone()).await.unwrap();
+        assert!((200..300).contains(&status), "{} answered {status}: {text}", api.url);
+    }
+    let moment = Moment { start: data::START, end: data::END, step: data::STEP, at: data::NOW };
+    ask_both(&node.api, &reference.api, &questions::read("synthetic.txt"), &moment).await;
+    node.stop().await;
+}
+
+async fn ask_both(ours: &Api, theirs: &Api, questions: &[Question], moment: &Moment) {
+    let Moment { start, end, step, at } = *moment;
+    let mut wrong = Vec::new();
+    for Question { query, mark } in questions {
+        let answers = (ours.data_at(query, at).await.unwrap(), theirs.data_at(query, at).await.unwrap());
+        if let Some(what) = judge(mark, Way::Instant, &answers.0, &answers.1) {
+            wrong.push(format!("{query}\n    at {at}: {what}"));
+        }
+        let answers = (
+            ours.data_over(query, start, end, step).await.unwrap(),
+            theirs.data_over(query, start, end, step).await.unwrap(),
+        );
+        if let Some(what) = judge(mark, Way::Range, &answers.0, &answers.1) {
+            wrong.push(format!("{query}\n    from {start} to {end}: {what}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} answers are not as declared:\n{}", wrong.len(), wrong.join("\n"));
+    let differ = questions.iter().filter(|q| matches!(q.mark, Mark::Differs(..))).count();
+    println!(
+        "{} queries, each at an instant and over a range, answered as declared, {differ} differently",
+        questions.len()
+    );
 }
 
 /// The newest moment up to which Metrolith has every scrape. Prometheus writes `up` after all else of a scrape and sends
@@ -134,68 +123,42 @@ async fn settle(api: &Api) -> Moment {
     let last = *newest.iter().min().unwrap();
     let off_beat = |t: &i64| newest.iter().all(|n| (t - n).rem_euclid(1000) > 20 && (n - t).rem_euclid(1000) > 20);
     let end = (last - 1000..last).rev().find(off_beat).unwrap();
-    Moment { start: end - 6000, end }
+    Moment { start: end - 6000, end, step: 1000, at: end }
 }
 
-fn compare(
-    what: &str,
-    ours: Result<Value, String>,
-    theirs: Result<Value, String>,
-    equal: Equal,
-    wrong: &mut Vec<String>,
-) {
-    let theirs = theirs.unwrap_or_else(|e| panic!("Prometheus refused {what}: {e}"));
-    let ours = match ours {
-        Ok(ours) => ours,
-        Err(error) => return wrong.push(format!("{what}: Metrolith refused: {error}")),
-    };
-    let (ours, theirs) = (flat(&ours), flat(&theirs));
-    for (key, expected) in &theirs {
-        match ours.get(key) {
-            None => return wrong.push(format!("{what}: {key:?} is missing, Prometheus says {expected}")),
-            Some(found) if !same(found, expected, equal) => {
-                return wrong.push(format!("{what}: {key:?} is {found}, Prometheus says {expected}"));
-            }
-            Some(_) => {}
-        }
-    }
-    if let Some((key, found)) = ours.iter().find(|(key, _)| !theirs.contains_key(*key)) {
-        wrong.push(format!("{what}: {key:?} is {found}, Prometheus has none"));
-    }
-}
+/// What 2.42 has.
+const FUNCTIONS: &str = "abs absent absent_over_time acos acosh asin asinh atan atanh avg_over_time ceil changes clamp \
+    clamp_max clamp_min cos cosh count_over_time day_of_month day_of_week day_of_year days_in_month deg delta deriv exp \
+    floor histogram_count histogram_fraction histogram_quantile histogram_sum holt_winters hour idelta increase irate \
+    label_join label_replace last_over_time ln log10 log2 max_over_time min_over_time minute month pi predict_linear \
+    present_over_time quantile_over_time rad rate resets round scalar sgn sin sinh sort sort_desc sqrt stddev_over_time \
+    stdvar_over_time sum_over_time tan tanh time timestamp vector year";
+const AGGREGATIONS: &str = "sum avg min max count group stddev stdvar topk bottomk quantile count_values";
+const OPERATORS: &str =
+    "+ - * / % ^ == != > < >= <= and or unless atan2 bool on ignoring group_left group_right offset @";
 
-fn same(a: &str, b: &str, equal: Equal) -> bool {
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
-    a == b || (equal == Nearly && a.parse().ok().zip(b.parse().ok()).is_some_and(|(a, b)| near(a, b)))
-}
-
-/// Labels and time to value, whatever the type of the result.
-fn flat(result: &Value) -> BTreeMap<(String, String), String> {
-    let mut out = BTreeMap::new();
-    for row in sorted(result) {
-        let metric: BTreeMap<String, Value> = serde_json::from_value(row["metric"].clone()).unwrap_or_default();
-        let labels = serde_json::to_string(&metric).unwrap();
-        let values = row["values"].as_array().cloned().unwrap_or_else(|| vec![row["value"].clone()]);
-        for point in values {
-            out.insert((labels.clone(), point[0].to_string()), point[1].as_str().unwrap_or_default().to_owned());
-        }
-    }
-    out
+#[test]
+fn the_questions_cover_the_language() {
+    let questions = questions::read("synthetic.txt");
+    assert!(questions.len() >= 300, "{} questions", questions.len());
+    let text = questions.iter().map(|q| format!(" {} ", q.query)).collect::<String>();
+    let called = |name: &&str| !text.contains(&format!("{name}("));
+    assert_eq!(FUNCTIONS.split_whitespace().filter(called).collect::<Vec<_>>(), [""; 0], "functions");
+    let grouped = |name: &&str| !["by", "without"].iter().all(|how| text.contains(&format!("{name} {how} (")));
+    assert_eq!(AGGREGATIONS.split_whitespace().filter(grouped).collect::<Vec<_>>(), [""; 0], "by and without");
+    let used = |name: &&str| !text.contains(&format!(" {name} "));
+    assert_eq!(OPERATORS.split_whitespace().filter(used).collect::<Vec<_>>(), [""; 0], "operators");
 }
 
 #[test]
-fn the_comparison_notices_differences() {
-    let row = |value: &str| serde_json::json!([{"metric": {"a": "b"}, "value": [1.5, value]}]);
-    let count = |ours: Value, theirs: Value, equal| {
-        let mut wrong = Vec::new();
-        compare("q", Ok(ours), Ok(theirs), equal, &mut wrong);
-        wrong.len()
-    };
-    assert_eq!(count(row("1"), row("1"), Exactly), 0);
-    assert_eq!(count(row("NaN"), row("NaN"), Nearly), 0);
-    assert_eq!(count(row("0.30000000000000004"), row("0.3"), Exactly), 1);
-    assert_eq!(count(row("0.30000000000000004"), row("0.3"), Nearly), 0);
-    assert_eq!(count(row("0.31"), row("0.3"), Nearly), 1);
-    assert_eq!(count(Value::Array(vec![]), row("1"), Exactly), 1);
-    assert_eq!(count(row("1"), Value::Array(vec![]), Exactly), 1);
+fn every_difference_is_explained_and_every_explanation_has_a_question() {
+    let questions = [questions::read("synthetic.txt"), questions::read("scrapes.txt")].concat();
+    let names: BTreeSet<String> = questions
+        .iter()
+        .filter_map(|q| match &q.mark {
+            Mark::Differs(name, _) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, questions::explained(), "names in the questions, headings of docs/prometheus.md");
 }

@@ -68,6 +68,12 @@ async fn readers_agree(setup: Setup, table: &str, env: &[(&str, &str)]) {
     assert_equal("deltalake", &seen["deltalake"], &before);
     let after = by_promql(&node.api, first_hour).await;
     assert_eq!(after, before, "PromQL over blocks and over heads");
+    assert!(node.api.compact().await > 1, "several windows of several shards are one day, or two");
+    let seen = python::run(&python, "sql/hourly.py", &[table, METRIC], env);
+    assert_equal("DuckDB, compacted,", &seen["duckdb"], &before);
+    assert_equal("deltalake, compacted,", &seen["deltalake"], &before);
+    assert_eq!(by_promql(&node.api, first_hour).await, before, "PromQL over what was compacted");
+    assert_eq!(node.api.compact().await, 0, "nothing is left to compact");
     // And from the bucket alone, by a process that never saw the samples come.
     node.stop().await;
     let node = setup.start().await;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use source::Source;
 
 /// Modules from the bottom of the dependencies to the top; the same order as in `src/lib.rs`.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "error",
     "model",
     "config",
@@ -24,6 +24,7 @@ const ORDER: [&str; 19] = [
     "store",
     "meta",
     "ingest",
+    "compact",
     "query",
     "api",
     "node",

@@ -1,7 +1,8 @@
 //! Samples of an answer as they were fetched, decoded a page or two at a time when they are taken.
 //!
 //! *Invariants:* a batch of neighbouring series is decoded when the first of them is taken and dropped with the last, so
-//! that taking series in block order holds one batch. Batches begin where pages begin as far as that is possible.
+//! that taking series in block order holds one batch, and taking all of them once more, afterwards, too. Batches begin
+//! where pages begin as far as that is possible.
 //!
 //! *Not here:* fetching (`select`), Parquet (`fetch`).
 
@@ -51,13 +52,15 @@ pub(crate) struct Packed {
     batches: Vec<usize>,
     /// Bytes of the largest batch once it is decoded.
     largest_batch: usize,
-    open: Mutex<HashMap<usize, Batch>>,
+    /// Each batch has a lock of its own: who needs it waits until it is decoded, others go on.
+    open: Mutex<HashMap<usize, Arc<Mutex<Option<Batch>>>>>,
 }
 
 /// A decoded batch.
 struct Batch {
-    columns: Vec<Columns>,
-    /// How many of them were not taken yet.
+    /// `None` once they are taken.
+    columns: Vec<Option<Columns>>,
+    /// How many of them, of those with samples, were not taken yet.
     left: usize,
 }
 
@@ -100,23 +103,28 @@ impl Packed {
     fn take(&self, at: usize) -> Result<Columns> {
         let number = self.batch_of(at);
         let first = self.batches[number];
-        let mut open = self.open.lock();
-        let batch = match open.entry(number) {
-            hashbrown::hash_map::Entry::Occupied(found) => found.into_mut(),
-            hashbrown::hash_map::Entry::Vacant(place) => {
+        let place = Arc::clone(self.open.lock().entry(number).or_default());
+        let mut batch = place.lock();
+        let batch = match &mut *batch {
+            Some(batch) => batch,
+            empty => {
                 let end = self.batches.get(number + 1).copied().unwrap_or(self.wanted);
                 let columns = self.decode(first..end)?;
                 let left = columns.iter().filter(|c| !c.is_empty()).count();
-                place.insert(Batch { columns, left })
+                empty.insert(Batch { columns: columns.into_iter().map(Some).collect(), left })
             }
         };
-        let samples = std::mem::take(&mut batch.columns[at - first]);
         // A batch without any samples stays: it is small, and is not decoded for each of its series.
-        if !samples.is_empty() {
-            batch.left -= 1;
-            if batch.left == 0 {
-                open.remove(&number);
-            }
+        if batch.columns[at - first].as_ref().is_some_and(Columns::is_empty) {
+            return Ok(Columns::default());
+        }
+        let Some(samples) = batch.columns[at - first].take() else {
+            // Two readers within one batch: who comes second decodes for itself.
+            return Ok(self.decode(at..at + 1)?.pop().unwrap_or_default());
+        };
+        batch.left -= 1;
+        if batch.left == 0 {
+            self.open.lock().remove(&number);
         }
         Ok(samples)
     }
@@ -161,7 +169,8 @@ fn batches(files: &[PackedFile]) -> Vec<usize> {
     starts
 }
 
-/// A series whose samples are still packed.
+/// A series whose samples are still packed; its clones yield the same samples.
+#[derive(Clone)]
 pub struct PackedSeries {
     /// Its labels.
     pub labels: Labels,
@@ -189,6 +198,11 @@ impl PackedSeries {
     /// Decodes its samples, and those of its neighbours for when they are asked.
     pub fn samples(self) -> Result<Columns> {
         self.packed.take(self.at)
+    }
+
+    /// The number of its batch within the answer: series of one batch are decoded together.
+    pub fn batch(&self) -> usize {
+        self.packed.batch_of(self.at)
     }
 
     /// Batches that are decoded and not taken to their end.

@@ -277,6 +277,34 @@ fn series_taken_in_any_order_give_the_same_and_in_block_order_hold_one_batch() {
 }
 
 #[test]
+fn a_second_reader_gets_the_same_afterwards_and_side_by_side() {
+    run(async {
+        let set: Vec<Series> =
+            (100..300).map(|i| of(&[("__name__", "m"), ("i", &i.to_string())], floats(&[f64::from(i), 0.5]))).collect();
+        let reader = open(&write(options(), &set)).await;
+        let want: Vec<_> = set.iter().map(|s| bits(&s.samples)).collect();
+        let take = |s: PackedSeries| bits(&s.samples().unwrap());
+        let first = reader.select_packed(&[], TimeRange::all()).await.unwrap();
+        let second = first.clone();
+        let watch = first[0].clone();
+        assert_eq!(first.into_iter().map(take).collect::<Vec<_>>(), want);
+        assert_eq!(watch.open_batches(), 0);
+        let third = second.clone();
+        // Side by side, one a few series behind the other.
+        let (mut ahead, mut behind) = (Vec::new(), Vec::new());
+        let mut late = third.into_iter();
+        for (i, series) in second.into_iter().enumerate() {
+            ahead.push(take(series));
+            if i >= 5 {
+                behind.extend(late.next().map(take));
+            }
+        }
+        behind.extend(late.map(take));
+        assert_eq!((&ahead, &behind), (&want, &want));
+    });
+}
+
+#[test]
 fn selects_by_labels_and_time() {
     run(async {
         let set = sample_set();

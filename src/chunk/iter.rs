@@ -11,7 +11,7 @@ use super::{Chunk, Error};
 use crate::model::{Columns, ResetHint, TimeRange};
 
 /// Hands out the samples of some chunks inside a range, one chunk (or group of overlapping chunks) at a time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ChunkCursor {
     /// By first timestamp, latest first, so that the next is popped off; the number is the rank in the given list.
     rest: Vec<(usize, Chunk)>,

@@ -55,6 +55,8 @@ section! {
         head: Head;
         /// The way from memory to the bucket.
         flush: Flush;
+        /// From many small blocks to few large ones.
+        compaction: Compaction;
         /// The bucket and what is cached of it.
         store: Store;
         /// PromQL.
@@ -121,6 +123,19 @@ section! {
 }
 
 section! {
+    /// From many small blocks to few large ones: the blocks of a UTC day are merged once it is over.
+    pub struct Compaction {
+        /// Whether this node compacts.
+        enabled: bool = true;
+        /// How often tables are looked at.
+        check_interval: Duration = secs(300), within secs(1), hours(24);
+        /// How long no block of a day must have been written before the day is merged: history that is being loaded is
+        /// left alone until it is there.
+        quiet_period: Duration = secs(1800), within secs(0), hours(24 * 7);
+    }
+}
+
+section! {
     /// The bucket and what is cached of it.
     pub struct Store {
         /// Memory for pieces of blocks.
@@ -141,6 +156,9 @@ section! {
         max_samples: u64 = 50_000_000, within 1, u64::MAX;
         /// Queries running at the same time; more wait, within their timeout.
         max_concurrency: usize = 20, within 1, 10_000;
+        /// Threads that compute for queries: each query has one of its own, and those beyond the first help whichever
+        /// queries read many series. 1 leaves each query alone; 0 is one for each core.
+        threads: usize = 0, within 0, 1024;
         /// From how long on a query is written to the log, with what it cost; 0 logs none.
         slow_log_threshold: Duration = secs(10), within secs(0), hours(24);
         /// How far back an instant selector looks for a sample.

@@ -4,10 +4,9 @@
 //!
 //! *Not here:* uploading and committing (`ingest::flush`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 
 use super::IngestError;
 use super::shard::ClosedWindow;
@@ -61,7 +60,7 @@ pub fn build(
                 file: DataFile::new(RAW, file.kind.as_str(), window.start, name.clone()),
                 size: file.bytes.len() as u64,
                 modified_ms,
-                stats: stats(&file),
+                stats: FileStats::of(&file),
                 tags: tags.clone(),
             };
             (add, file.bytes)
@@ -85,19 +84,4 @@ fn write(part: TenantWindow, name: &BlockName) -> Result<block::Block, IngestErr
         writer.push(SeriesInput { labels: &one.labels, hash: one.hash, samples: &samples, exemplars: &exemplars })?;
     }
     Ok(writer.finish()?)
-}
-
-/// What readers from outside may skip a file by.
-fn stats(file: &BlockFile) -> FileStats {
-    let mut min: BTreeMap<String, Value> = BTreeMap::new();
-    let mut max: BTreeMap<String, Value> = BTreeMap::new();
-    if let Some((first, last)) = &file.stats.metric {
-        min.insert("metric".into(), json!(first));
-        max.insert("metric".into(), json!(last));
-    }
-    if let Some((lowest, highest)) = file.stats.series_hash {
-        min.insert("series_hash".into(), json!(lowest));
-        max.insert("series_hash".into(), json!(highest));
-    }
-    FileStats { rows: file.rows, min, max, nulls: BTreeMap::new() }
 }

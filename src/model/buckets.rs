@@ -1,13 +1,35 @@
 //! The buckets of a native histogram with their bounds.
 //!
 //! *Invariants:* buckets come in ascending order of value: negative side, zero bucket, positive side. Index `i` of an
-//! exponential schema `s` ends at `2^(i · 2^-s)`; the bucket before the one for infinities ends at the largest float.
+//! exponential schema `s` ends at `2^(i · 2^-s)`; the bucket before the one for infinities ends at the largest float. Bounds
+//! are those of Prometheus to the last bit, on every platform.
 //!
 //! *Not here:* interpolation and arithmetic (`promql`).
 //!
 //! Source: Prometheus native histograms specification.
 
+use std::sync::LazyLock;
+
 use super::{Histogram, Span};
+
+/// Schema with the most buckets.
+const FINEST: i32 = 8;
+
+/// `2^(k/256)/2`, not rounded to the nearest but as Prometheus has them in its tables: products of square roots of
+/// square roots of 2, the largest first. In place of half the largest stands its reciprocal.
+static FRACTIONS: LazyLock<[f64; 1 << FINEST]> = LazyLock::new(|| {
+    std::array::from_fn(|k| {
+        let mut root = std::f64::consts::SQRT_2;
+        let mut product = if k >= 128 { root.recip() } else { 0.5 };
+        for bit in (0..FINEST - 1).rev() {
+            root = root.sqrt();
+            if k >> bit & 1 == 1 {
+                product *= root;
+            }
+        }
+        product
+    })
+});
 
 /// One bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +56,7 @@ pub fn exponential_bound(index: i32, schema: i32) -> f64 {
     let doublings = power_of_two(i64::from(index.div_euclid(steps)));
     match index.rem_euclid(steps) {
         0 => doublings,
+        part if schema <= FINEST => 2.0 * FRACTIONS[(part << (FINEST - schema)) as usize] * doublings,
         part => (f64::from(part) / f64::from(steps)).exp2() * doublings,
     }
 }
@@ -122,11 +145,39 @@ mod tests {
         assert_eq!(exponential_bound(3, 0), 8.0);
         assert_eq!(exponential_bound(-2, -1), 2f64.powi(-4));
         assert_eq!(exponential_bound(4, 2), 2.0);
-        assert_eq!(exponential_bound(1, 1), std::f64::consts::SQRT_2);
-        assert_eq!(exponential_bound(-1, 1), std::f64::consts::SQRT_2 / 2.0);
         assert_eq!([1023, 1024, 1025].map(|i| exponential_bound(i, 0)), [2f64.powi(1023), f64::MAX, f64::INFINITY]);
         assert_eq!([2047, 2048, 2049].map(|i| exponential_bound(i, 1).is_finite()), [true, true, false]);
         assert_eq!([-1074, -1075].map(|i| exponential_bound(i, 0)), [f64::from_bits(1), 0.0]);
+    }
+
+    /// As Prometheus answers them; the nearest floats are others.
+    #[test]
+    #[allow(clippy::approx_constant, reason = "they are no roots of 2 to the last bit, that is the point")]
+    fn bounds_are_those_of_prometheus_to_the_last_bit() {
+        let bounds = [(-1, 1), (1, 1), (-3, 2), (-1, 2), (-2, 3), (-250, 8), (-186, 8), (-106, 8), (-1, 8)];
+        assert_eq!(
+            bounds.map(|(i, schema)| exponential_bound(i, schema)),
+            [
+                0.7071067811865475,
+                1.414213562373095,
+                0.5946035575013605,
+                0.8408964152537144,
+                0.8408964152537144,
+                0.5081891574554764,
+                0.6043421618132907,
+                0.7505070348132126,
+                0.9972960560854698
+            ]
+        );
+        let nearest = |i: i32| (f64::from(i) / 256.0).exp2();
+        assert!((-255..0).filter(|i| exponential_bound(*i, 8) != nearest(*i)).count() > 100);
+        assert!((-255..0).all(|i| (exponential_bound(i, 8) - nearest(i)).abs() < 1e-15));
+    }
+
+    #[test]
+    fn schemas_share_bounds() {
+        assert!((1..8).all(|schema| (-600..600).all(|i| exponential_bound(i, schema) == exponential_bound(2 * i, schema + 1))));
+        assert!((-600..600).all(|i| exponential_bound(i, 8) < exponential_bound(i + 1, 8)));
     }
 
     #[test]

@@ -88,7 +88,8 @@ id!(
     SeriesId(u32)
 );
 
-/// Name of a block: `<epoch>-<shard>-<window start, ms>-<flush sequence>`; the same flush always yields the same name.
+/// Name of a block: `<epoch>-<shard>-<window start, ms>-<flush sequence>` or
+/// `compact-<day start, ms>-<sequence>-<hash of what it was made of>-<part>`; the same work always yields the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockName(pub Arc<str>);
 
@@ -96,6 +97,11 @@ impl BlockName {
     /// The name of what `shard` flushed as its `sequence`-th.
     pub fn of_flush(epoch: Epoch, shard: ShardId, window_start: i64, sequence: u64) -> Self {
         Self(format!("{epoch}-{shard:03}-{window_start}-{sequence:08}", shard = shard.0).into())
+    }
+
+    /// The name of part `part` of what a tenant's `sequence`-th compaction made of blocks whose names hash to `inputs`.
+    pub fn of_compaction(day: i64, sequence: u64, inputs: u64, part: usize) -> Self {
+        Self(format!("compact-{day}-{sequence:08}-{inputs:016x}-{part}").into())
     }
 }
 

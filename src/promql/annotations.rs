@@ -130,6 +130,17 @@ impl Annotations {
         }
     }
 
+    /// The same about a place `by` bytes further on in the query.
+    pub fn moved(&self, by: i64) -> Self {
+        let mut moved = self.clone();
+        for origin in moved.entries.values_mut() {
+            if let Origin::Expression(span, _) = origin {
+                *span = span.moved(by);
+            }
+        }
+        moved
+    }
+
     /// The texts of one severity with their positions in `query`, sorted, at most `limit` of them (0: all) and then a
     /// line that says how many were left out.
     pub fn render(&self, severity: Severity, query: &str, limit: usize) -> Vec<String> {

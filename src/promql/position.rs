@@ -21,6 +21,12 @@ impl Span {
         Self { start: start as u32, end: end as u32 }
     }
 
+    /// As long, `by` bytes further on.
+    pub fn moved(self, by: i64) -> Self {
+        let moved = |at: u32| (i64::from(at) + by) as u32;
+        Self { start: moved(self.start), end: moved(self.end) }
+    }
+
     /// From the start of this one to the end of `other`.
     pub fn to(self, other: Span) -> Self {
         Self { start: self.start, end: other.end }

@@ -23,6 +23,9 @@ pub struct SelectRequest {
 pub trait SampleCursor: Send {
     /// Clears `out` and fills it with the next samples (a chunk's worth); `false` when there are none left.
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error>;
+
+    /// The same samples for a second reader. Asked only of a cursor that was not read yet; what is packed is shared.
+    fn fork(&self) -> Box<dyn SampleCursor>;
 }
 
 /// One selected series.
@@ -32,8 +35,18 @@ pub struct SelectedSeries {
     /// Where its samples stand in the storage: reading series by ascending places is cheapest. Which of two series comes
     /// first, their labels alone decide. Where labels order them just as well, all are 0.
     pub place: u32,
+    /// Neighbours (by place) of the same batch are decoded together, and best read by one thread; 0 where each series is
+    /// decoded on its own.
+    pub batch: u32,
     /// Its samples.
     pub cursor: Box<dyn SampleCursor>,
+}
+
+impl SelectedSeries {
+    /// The same series for a second reader, as long as it was not read.
+    pub fn fork(&self) -> Self {
+        Self { labels: self.labels.clone(), place: self.place, batch: self.batch, cursor: self.cursor.fork() }
+    }
 }
 
 /// What a selector found.

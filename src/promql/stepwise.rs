@@ -257,7 +257,7 @@ mod tests {
     fn of(query: &str) -> Result<i64, Entangled> {
         let mut ast = parse(query, ParseOptions::all()).unwrap();
         fold_durations(&mut ast, &StepGrid { start: 0, end: 600_000, step: 60_000 }).unwrap();
-        reach(&ast, 60_000, PlanOptions { lookback: 300_000, subquery_step: 60_000 })
+        reach(&ast, 60_000, PlanOptions { lookback: 300_000, subquery_step: 60_000, share: true })
     }
 
     #[test]

@@ -11,8 +11,9 @@ use foyer::{Cache, CacheBuilder};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::block::{BlockReader, FileRef, Kind};
-use crate::error::{self, Error, HasKind};
+use super::leaf::storage;
+use crate::block::BlockReader;
+use crate::error::{self, Error};
 use crate::store::catalog::snapshot::Block;
 
 /// Readers by the key of the block's first file (block names repeat between tenants).
@@ -38,16 +39,8 @@ impl Blocks {
         if let Some(entry) = self.open.get(key) {
             return Ok(Arc::clone(entry.value()));
         }
-        let files = block
-            .files
-            .iter()
-            .map(|file| {
-                let kind = Kind::parse(&file.kind).ok_or_else(|| corrupt(format!("unknown kind {:?}", file.kind)))?;
-                Ok(FileRef { kind, path: file.key.clone(), size: file.size })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        let reader = BlockReader::open(Arc::clone(&self.store), files).await;
-        let reader = Arc::new(reader.map_err(|e| Error::new(e.kind(), e.to_string()))?);
+        let files = block.file_refs().map_err(storage)?;
+        let reader = Arc::new(BlockReader::open(Arc::clone(&self.store), files).await.map_err(storage)?);
         self.open.insert(key.clone(), Arc::clone(&reader));
         Ok(reader)
     }

@@ -28,6 +28,7 @@ use crate::promql::ast::Ast;
 use crate::promql::exec::column::Sample;
 use crate::promql::exec::control::Limits;
 use crate::promql::exec::error::Error as EvalError;
+use crate::promql::exec::helpers::Helpers;
 use crate::promql::exec::result::{QueryResult, QueryValue};
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::value_type::ValueType;
@@ -43,6 +44,8 @@ pub struct QueryOptions {
     pub lookback_ms: i64,
     /// Queries at the same time.
     pub concurrency: usize,
+    /// Threads that compute for queries; what is beyond the first helps whoever has most to do.
+    pub threads: usize,
     /// What one query may hold.
     pub limits: Limits,
     /// Parts of the language that are switched on.
@@ -126,6 +129,7 @@ pub struct Queries {
     pub(super) options: QueryOptions,
     pub(super) places: Arc<Semaphore>,
     pub(super) node: Arc<NodeBudget>,
+    helpers: Arc<Helpers>,
     pub(super) active: Arc<ActiveQueries>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
@@ -138,11 +142,12 @@ impl Queries {
     pub fn new(leaf: Arc<Leaf>, options: QueryOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let places = Arc::new(Semaphore::new(options.concurrency));
         let node = NodeBudget::new(options.total_bytes);
+        let helpers = Helpers::new(options.threads.saturating_sub(1));
         let active = ActiveQueries::new(clock.now_ms());
         let slow = SlowLog { threshold: options.slow };
         let capacity = options.results_cache_bytes;
         let results = (capacity > 0).then(|| Arc::new(ResultsCache::new(capacity, metrics.clone())));
-        Self { leaf, options, places, node, active, clock, metrics, slow, results }
+        Self { leaf, options, places, node, helpers, active, clock, metrics, slow, results }
     }
 
     /// Queries that are not over.
@@ -190,7 +195,8 @@ impl Queries {
             type_and_unit_labels: on(Feature::TypeAndUnitLabels),
             count_samples,
             ..EngineOptions::default()
-        });
+        })
+        .with_helpers(Arc::clone(&self.helpers));
         let wishes = Wishes { lookback, count_samples, no_cache };
         let through = self.results.clone().zip(self.asked(&tenant, &ast, &engine, times, wishes));
         let job = Job { tenant, kind, text, times: Some(times) };

@@ -15,13 +15,25 @@ use crate::head::HeadSeries;
 use crate::model::{Columns, Labels};
 use crate::promql::source::{SampleCursor, SelectedSeries};
 
+/// Batches of one block have that many numbers, in bits.
+const BLOCK_SHIFT: u32 = 20;
+
 /// Series and their pieces so far.
 #[derive(Default)]
 pub struct Gathered {
-    series: Vec<(Labels, Vec<Piece>)>,
+    series: Vec<Found>,
     /// Where a label set stands in `series`; made when the first block comes.
     places: HashMap<Labels, usize>,
-    in_blocks: bool,
+    /// Blocks added.
+    blocks: u32,
+}
+
+/// One series.
+struct Found {
+    labels: Labels,
+    pieces: Vec<Piece>,
+    /// What it is decoded with, in the first of its blocks.
+    batch: u32,
 }
 
 impl Gathered {
@@ -31,29 +43,39 @@ impl Gathered {
             let labels = one.labels.clone();
             // What is in a head was committed after everything of its shard that is in a block.
             let piece = Piece { rank: IN_HEAD, range: one.bounds(), cursor: Box::new(FromHead(one.into_cursor())) };
-            (labels, vec![piece])
+            Found { labels, pieces: vec![piece], batch: 0 }
         }));
     }
 
     /// Adds what a block holds.
     pub fn add_block(&mut self, rank: Rank, found: Vec<PackedSeries>) {
-        if !self.in_blocks {
-            self.in_blocks = true;
-            self.places = self.series.iter().enumerate().map(|(i, (labels, _))| (labels.clone(), i)).collect();
+        if self.blocks == 0 {
+            self.places = self.series.iter().enumerate().map(|(i, found)| (found.labels.clone(), i)).collect();
         }
+        self.blocks += 1;
         for one in found {
             let place = *self.places.entry(one.labels.clone()).or_insert_with(|| {
-                self.series.push((one.labels.clone(), Vec::new()));
+                self.series.push(Found { labels: one.labels.clone(), pieces: Vec::new(), batch: 0 });
                 self.series.len() - 1
             });
+            let found = &mut self.series[place];
+            if found.batch == 0 {
+                // Which one is all that matters; those of different blocks differ, as far as there are numbers.
+                found.batch = (self.blocks << BLOCK_SHIFT).wrapping_add(one.batch() as u32).max(1);
+            }
             let piece = Piece { rank, range: one.span, cursor: Box::new(FromBlock(Some(one))) };
-            self.series[place].1.push(piece);
+            found.pieces.push(piece);
         }
     }
 
     /// All series, each with one cursor over its pieces.
     pub fn into_series(self) -> Vec<SelectedSeries> {
-        let merged = |(labels, pieces)| SelectedSeries { labels, place: 0, cursor: merge(pieces) };
+        let merged = |found: Found| SelectedSeries {
+            labels: found.labels,
+            place: 0,
+            batch: found.batch,
+            cursor: merge(found.pieces),
+        };
         let mut series: Vec<SelectedSeries> = self.series.into_iter().map(merged).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         number_places(&mut series);
@@ -80,6 +102,10 @@ impl SampleCursor for FromHead {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
         self.0.next(out).map_err(|e| Error::new(e.kind(), e.to_string()))
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
+    }
 }
 
 /// Samples of a block, decoded all at once when they are asked for.
@@ -97,5 +123,9 @@ impl SampleCursor for FromBlock {
                 Ok(false)
             }
         }
+    }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self(self.0.clone()))
     }
 }

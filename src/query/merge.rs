@@ -81,6 +81,10 @@ impl SampleCursor for Chain {
         out.clear();
         Ok(false)
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(Self { rest: self.rest.iter().map(|piece| piece.fork()).collect() })
+    }
 }
 
 struct Input {
@@ -162,12 +166,18 @@ impl SampleCursor for Overlap {
         }
         Ok(!out.is_empty())
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        let inputs = self.inputs.iter().map(|input| Input::new(input.cursor.fork())).collect();
+        Box::new(Self { inputs, last: None })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Clone)]
     struct Given(Vec<Columns>);
 
     impl SampleCursor for Given {
@@ -177,6 +187,10 @@ mod tests {
             }
             *out = self.0.remove(0);
             Ok(true)
+        }
+
+        fn fork(&self) -> Box<dyn SampleCursor> {
+            Box::new(self.clone())
         }
     }
 
@@ -191,12 +205,20 @@ mod tests {
         Piece { rank: (1, rank), range, cursor: Box::new(Given(chunks)) }
     }
 
-    fn read(pieces: Vec<Piece>) -> Vec<(i64, f64)> {
-        let (mut cursor, mut out, mut all) = (merge(pieces), Columns::default(), Vec::new());
+    fn samples(mut cursor: Box<dyn SampleCursor>) -> Vec<(i64, f64)> {
+        let (mut out, mut all) = (Columns::default(), Vec::new());
         while cursor.next(&mut out).unwrap() {
             all.extend(out.timestamps.iter().copied().zip(out.values.iter().copied()));
         }
         all
+    }
+
+    fn read(pieces: Vec<Piece>) -> Vec<(i64, f64)> {
+        let cursor = merge(pieces);
+        let fork = cursor.fork();
+        let first = samples(cursor);
+        assert_eq!(samples(fork), first, "a second reader sees the same");
+        first
     }
 
     #[test]

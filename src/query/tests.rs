@@ -32,6 +32,7 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
         timeout,
         lookback_ms: 300_000,
         concurrency: 1,
+        threads: 2,
         limits,
         features: Features::default(),
         total_bytes: 2000,

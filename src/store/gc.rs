@@ -2,7 +2,7 @@
 //! that cut a block differently, and by compactions.
 //!
 //! *Invariants:* a file is removed only if all of this holds: it is named as one of ours; its last modification (by the
-//! bucket's clock) and, if it was removed from the table, that removal are older than the grace; the flush it belongs to
+//! bucket's clock) and, if it was removed from the table, that removal are older than the grace; the commit it belongs to
 //! is decided, so that nobody will upload it again or commit it; and a snapshot of the table at least as new as that
 //! decision does not name it. Listing comes first and the snapshot after, so a file committed meanwhile is seen.
 //!
@@ -17,7 +17,7 @@ use object_store::ObjectMeta;
 use super::bucket::Bucket;
 use super::catalog::TableSnapshot;
 use super::error::Error;
-use super::layout::{self, DataFile, FlushId};
+use super::layout::{self, DataFile, Origin};
 use super::metrics::Metrics;
 use crate::model::{Epoch, TenantId};
 
@@ -38,7 +38,7 @@ pub struct Swept {
 /// Candidates of one table, found before its snapshot is taken.
 pub struct Candidates {
     tenant: TenantId,
-    objects: Vec<(ObjectMeta, DataFile, FlushId)>,
+    objects: Vec<(ObjectMeta, DataFile, Origin)>,
     foreign: u64,
     now_ms: i64,
     grace: Duration,
@@ -54,18 +54,18 @@ pub async fn candidates(bucket: &Bucket, tenant: &TenantId, now_ms: i64, grace: 
             continue;
         }
         let file = layout::relative_to_table(tenant, &object.location).and_then(|relative| DataFile::parse(&relative));
-        let Some((file, flush)) = file.and_then(|file| FlushId::parse(&file.block).map(|flush| (file, flush))) else {
+        let Some((file, origin)) = file.and_then(|f| Origin::parse(tenant, &f.block).map(|origin| (f, origin))) else {
             found.foreign += 1;
             continue;
         };
         if older(object.last_modified.timestamp_millis(), now_ms, grace) {
-            found.objects.push((object, file, flush));
+            found.objects.push((object, file, origin));
         }
     }
     Ok(found)
 }
 
-/// What can be said about flushes that no snapshot shows.
+/// What can be said about flushes and compactions that no snapshot shows.
 pub struct DecidedFlushes<'a> {
     /// Last sequence decided per application.
     pub applications: &'a BTreeMap<String, u64>,
@@ -85,15 +85,16 @@ pub async fn sweep(
     let Candidates { now_ms, grace, .. } = candidates;
     assert!(snapshot.tenant() == &candidates.tenant, "BUG: swept with another tenant's snapshot");
     let mut swept = Swept { foreign: candidates.foreign, ..Swept::default() };
-    for (object, file, flush) in candidates.objects {
+    for (object, file, origin) in candidates.objects {
         let relative = file.relative();
         if snapshot.has_file(&relative) {
             continue;
         }
-        // A flush that is not decided yet will be repeated under the same names: its files may become live any moment.
-        let is_decided = decided.applications.get(&flush.app()).is_some_and(|last| flush.sequence <= *last);
+        // What is not decided yet may be repeated under the same names: its files may become live any moment.
+        let is_decided = decided.applications.get(&origin.app).is_some_and(|last| origin.sequence <= *last);
+        let is_over = origin.epoch.is_some_and(|epoch| epoch < decided.first_epoch);
         let is_safe = snapshot.removed_at(&relative).is_some_and(|removed| !older(removed, now_ms, grace));
-        if is_safe || !(is_decided || flush.epoch < decided.first_epoch) {
+        if is_safe || !(is_decided || is_over) {
             swept.waiting += 1;
             continue;
         }

@@ -159,6 +159,38 @@ impl FlushId {
     }
 }
 
+/// The transaction id under which compactions of a tenant's table are committed.
+pub fn compaction_of(tenant: &TenantId) -> String {
+    format!("compact-{tenant}")
+}
+
+/// Which commit makes a block part of the table, read from its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Transaction id.
+    pub app: String,
+    /// Number of the commit.
+    pub sequence: u64,
+    /// Epoch of the shard, for a flush.
+    pub epoch: Option<Epoch>,
+}
+
+impl Origin {
+    /// Reads a name made by [`BlockName::of_flush`] or [`BlockName::of_compaction`]; `None` for other blocks.
+    pub fn parse(tenant: &TenantId, block: &BlockName) -> Option<Self> {
+        let Some(compaction) = block.0.strip_prefix("compact-") else {
+            let flush = FlushId::parse(block)?;
+            return Some(Self { app: flush.app(), sequence: flush.sequence, epoch: Some(flush.epoch) });
+        };
+        // From behind: days before 1970 have a sign.
+        let mut parts = compaction.rsplit('-');
+        let (part, inputs, sequence) = (parts.next()?, parts.next()?, parts.next()?);
+        part.parse::<u32>().ok()?;
+        u64::from_str_radix(inputs, 16).ok()?;
+        Some(Self { app: compaction_of(tenant), sequence: sequence.parse().ok()?, epoch: None })
+    }
+}
+
 /// The transaction id under which a shard commits its flushes: `shard-<epoch>-<n>`.
 pub fn app_of(epoch: Epoch, shard: ShardId) -> String {
     format!("shard-{epoch}-{shard}")

@@ -126,6 +126,7 @@ fn hint_for(columns: &Columns, t: i64, h: &Histogram) -> ResetHint {
 }
 
 /// Hands out the samples inside a range in one piece.
+#[derive(Clone)]
 struct MemoryCursor {
     samples: Arc<Columns>,
     range: TimeRange,
@@ -150,6 +151,10 @@ impl SampleCursor for MemoryCursor {
         out.histograms.extend(histograms.map(|(i, h)| (i - from as u32, Arc::clone(h))));
         Ok(!out.is_empty())
     }
+
+    fn fork(&self) -> Box<dyn SampleCursor> {
+        Box::new(self.clone())
+    }
 }
 
 impl Source for MemorySource {
@@ -159,6 +164,7 @@ impl Source for MemorySource {
             let series = matching.map(|(labels, samples)| SelectedSeries {
                 labels: labels.clone(),
                 place: 0,
+                batch: 0,
                 cursor: Box::new(MemoryCursor { samples: Arc::clone(samples), range: request.range, done: false }),
             });
             Ok(SeriesSet { series: series.collect(), warnings: Vec::new() })

@@ -1,6 +1,7 @@
 //! Exemplars, federation and remote read: what other servers and Grafana take besides answers of queries.
 
 use metrolith::model::stale_nan;
+use metrolith::proto::client::{BucketSpan, MetricFamily, MetricType};
 use metrolith::proto::prometheus as v1;
 use metrolith::proto::prometheus::label_matcher::Type;
 use metrolith::proto::prometheus::read_request::ResponseType;
@@ -111,6 +112,108 @@ async fn federation_gives_the_newest_samples_that_are_neither_old_nor_stale() {
     let nothing = node.get("/prometheus/federate").await;
     assert_eq!((nothing.status, nothing.body.as_str()), (200, ""));
     assert_eq!(node.get("/federate?match[]=up{").await.status, 400);
+    node.stop().await;
+}
+
+/// A histogram of two buckets beside each other, with the counts 3 and 1, and one in the zero bucket.
+fn native(t: i64) -> v1::Histogram {
+    v1::Histogram {
+        count: Some(v1::histogram::Count::CountInt(5)),
+        sum: 7.5,
+        schema: 2,
+        zero_threshold: 0.01,
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(1)),
+        positive_spans: vec![v1::BucketSpan { offset: -3, length: 2 }],
+        positive_deltas: vec![3, -2],
+        timestamp: t,
+        ..v1::Histogram::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_in_messages_has_native_histograms_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start(dir.path()).await;
+    let t = now_ms() / 1000 * 1000 - 60_000;
+    let with = |name: &str, job: &str, histogram| v1::TimeSeries {
+        histograms: vec![histogram],
+        ..series(&[("__name__", name), ("job", job)], &[])
+    };
+    let floats = v1::Histogram {
+        count: Some(v1::histogram::Count::CountFloat(1.5)),
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountFloat(0.25)),
+        positive_deltas: vec![],
+        positive_counts: vec![1.0, 0.25],
+        reset_hint: v1::histogram::ResetHint::Gauge as i32,
+        ..native(t)
+    };
+    let empty = v1::Histogram {
+        count: Some(v1::histogram::Count::CountInt(0)),
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(0)),
+        timestamp: t,
+        ..v1::Histogram::default()
+    };
+    let custom = v1::Histogram {
+        schema: -53,
+        zero_threshold: 0.0,
+        zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(0)),
+        positive_spans: vec![v1::BucketSpan { offset: 0, length: 3 }],
+        positive_deltas: vec![2, -2, 3],
+        custom_values: vec![1.0, 2.5],
+        ..native(t)
+    };
+    let rows = vec![
+        with("h", "a", native(t)),
+        with("h", "b", empty),
+        with("gauge", "a", floats),
+        with("custom", "a", custom),
+        series(&[("__name__", "up"), ("a.b", "<c>")], &[(t, f64::NAN)]),
+    ];
+    assert_eq!(node.write(rows).await.status, 204);
+
+    let kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    let federate = async |accept: &str| {
+        let get = node.client.get(format!("{}/federate", node.url)).query(&[("match[]", "{__name__!=\"\"}")]);
+        let answer = get.header("Accept", accept).send().await.unwrap();
+        let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let body = answer.bytes().await.unwrap();
+        let (mut rest, mut families) = (&body[..], Vec::new());
+        while !rest.is_empty() {
+            families.push(MetricFamily::decode_length_delimited(&mut rest).unwrap());
+        }
+        (content_type, families)
+    };
+    let (content_type, families) = federate(&format!("{kind}, text/plain;q=0.5")).await;
+    assert_eq!(content_type, kind);
+    let shapes: Vec<_> = families.iter().map(|f| (f.name.as_str(), f.r#type(), f.metric.len())).collect();
+    let expected = [
+        ("custom", MetricType::Histogram, 1),
+        ("gauge", MetricType::GaugeHistogram, 1),
+        ("h", MetricType::Histogram, 2),
+        ("up", MetricType::Untyped, 1),
+    ];
+    assert_eq!(shapes, expected);
+    assert!(families.iter().flat_map(|f| &f.metric).all(|m| m.timestamp_ms == t));
+    let [custom, gauge, h, up] = &families[..] else { panic!("{families:?}") };
+    let buckets = custom.metric[0].histogram.as_ref().unwrap().bucket.iter();
+    let buckets: Vec<_> = buckets.map(|b| (b.upper_bound, b.cumulative_count)).collect();
+    assert_eq!(buckets, [(1.0, 2), (2.5, 2), (f64::INFINITY, 5)]);
+    let gauge = gauge.metric[0].histogram.as_ref().unwrap();
+    assert_eq!((gauge.sample_count_float, gauge.zero_count_float, gauge.sample_count), (1.5, 0.25, 0));
+    assert_eq!((&gauge.positive_count, gauge.positive_delta.len()), (&vec![1.0, 0.25], 0));
+    let [filled, empty] = [0, 1].map(|at| h.metric[at].histogram.as_ref().unwrap());
+    assert_eq!((filled.schema, filled.zero_threshold, filled.sample_sum), (2, 0.01, 7.5));
+    assert_eq!((filled.sample_count, filled.zero_count, &filled.positive_delta), (5, 1, &vec![3, -2]));
+    assert_eq!(filled.positive_span, [BucketSpan { offset: -3, length: 2 }]);
+    assert_eq!(empty.positive_span, [BucketSpan::default()], "else it would be a classic one");
+    let up = &up.metric[0];
+    assert!(up.untyped.as_ref().unwrap().value.is_nan());
+    assert_eq!((up.label[0].name.as_str(), up.label[0].value.as_str()), ("a_b", "<c>"));
+    let (content_type, families) = federate(&format!("{kind}; escaping=allow-utf-8")).await;
+    assert_eq!(
+        (content_type, families[3].metric[0].label[0].name.as_str()),
+        (format!("{kind}; escaping=allow-utf-8"), "a.b")
+    );
     node.stop().await;
 }
 

@@ -171,3 +171,59 @@ async fn a_node_says_what_it_is_and_what_it_has_none_of() {
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, "GET, POST, OPTIONS"));
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_of_the_openapi_document_is_served_with_an_answer_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start(dir.path()).await;
+    let reply = node.get("/api/v1/openapi.yaml").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "application/yaml; charset=utf-8"));
+    let document: serde_json::Value = serde_saphyr::from_str(&reply.body).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let newer = node.get("/prometheus/api/v1/openapi.yaml?openapi_version=3.2").await;
+    assert_eq!(newer.body, reply.body.replacen("3.1.0", "3.2.0", 1));
+    assert_eq!(node.get("/api/v1/openapi.yaml?openapi_version=2").await.status, 400);
+
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let at = format!("{}{}", node.url, path.replace("{name}", "job").replace("{id}", "none"));
+            let request = node.client.request(method.to_uppercase().parse().unwrap(), at);
+            let reply = Reply::of(request.send().await.unwrap()).await;
+            assert!(reply.status != 405 && !reply.body.contains("no such path"), "{method} {path}: {reply:?}");
+            let described = &operation["responses"][reply.status.to_string()];
+            let success = (200..300).contains(&reply.status);
+            let named = described.is_object() || (!success && operation["responses"]["default"].is_object());
+            assert!(named, "{method} {path} answers {}, which the document does not name", reply.status);
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_tells_its_metrics_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Served::start(dir.path()).await;
+    let families = ask(&node, "status/self_metrics").await;
+    let families = families.as_array().unwrap();
+    let page = node.get("/metrics").await.body;
+    let named = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let (mut on_page, mut in_json): (Vec<_>, Vec<_>) =
+        (named.collect(), families.iter().map(|f| f["name"].as_str().unwrap()).collect());
+    on_page.sort_unstable();
+    in_json.sort_unstable();
+    assert_eq!(in_json, on_page);
+    assert!(families.iter().all(|f| f["metric"].is_array() && f["type"].as_str().is_some_and(|t| t != "SUMMARY")));
+    let some = ask(&node, "status/self_metrics?metric_name_pattern=process_(open|max)_fds").await;
+    let some: Vec<_> = some.as_array().unwrap().iter().map(|f| (&f["name"], &f["type"])).collect();
+    assert!(!some.is_empty() && some.iter().all(|(_, kind)| *kind == "GAUGE"), "{some:?}");
+    assert!(
+        some.len() < 3 && ask(&node, "status/self_metrics?metric_name_pattern=process").await == serde_json::json!([])
+    );
+    let wrong = node.get("/api/v1/status/self_metrics?metric_name_pattern=(").await;
+    assert_eq!(wrong.status, 400);
+    assert!(
+        wrong.json()["error"].as_str().unwrap().starts_with("invalid parameter \"metric_name_pattern\": "),
+        "{wrong:?}"
+    );
+    node.stop().await;
+}

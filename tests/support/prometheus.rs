@@ -29,11 +29,17 @@ pub struct RemoteWrite {
 
 /// Newest remote-write protocol the installed Prometheus can send; 2.0 came, stable, with Prometheus 3.
 pub fn newest_remote_write() -> Option<u32> {
+    let (major, _) = version()?;
+    Some(if major >= 3 { 2 } else { 1 })
+}
+
+/// Version of the installed Prometheus, major and minor. `None` if there is none.
+pub fn version() -> Option<(u32, u32)> {
     let out = Command::new(tool("prometheus")?).arg("--version").output().unwrap();
     let text = [out.stdout, out.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    let major = text.split("version ").nth(1)?.split('.').next()?.parse::<u32>().ok()?;
-    Some(if major >= 3 { 2 } else { 1 })
+    let mut parts = text.split("version ").nth(1)?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Starts Prometheus with data in `dir/prometheus`; scrapes `targets` and itself each second and sends all of it to
@@ -57,15 +63,22 @@ pub async fn start(dir: &Path, targets: &[String], remote_write: Option<&RemoteW
             config.push_str("  protobuf_message: io.prometheus.write.v2.Request\n");
         }
     }
-    start_on(dir, &config, port).await
+    start_on(dir, &config, port, &[]).await
 }
 
-/// Starts Prometheus with this configuration and data in `dir/prometheus`. `None` if there is no Prometheus.
-pub async fn start_with(dir: &Path, config: &str) -> Option<Prometheus> {
-    start_on(dir, config, free_port()).await
+/// Starts Prometheus without targets, with data in `dir/prometheus`, to be sent samples of any age by remote write.
+/// `None` if there is no Prometheus.
+pub async fn start_receiver(dir: &Path) -> Option<Prometheus> {
+    let flags = ["--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=100y"];
+    start_on(dir, "global: {}\n", free_port(), &flags).await
 }
 
-async fn start_on(dir: &Path, config: &str, port: u16) -> Option<Prometheus> {
+/// Starts Prometheus with this configuration, these flags and data in `dir/prometheus`. `None` if there is no Prometheus.
+pub async fn start_with(dir: &Path, config: &str, flags: &[&str]) -> Option<Prometheus> {
+    start_on(dir, config, free_port(), flags).await
+}
+
+async fn start_on(dir: &Path, config: &str, port: u16, flags: &[&str]) -> Option<Prometheus> {
     let (binary, own) = (tool("prometheus")?, format!("127.0.0.1:{port}"));
     let file = dir.join("prometheus.yml");
     std::fs::write(&file, config).unwrap();
@@ -73,7 +86,8 @@ async fn start_on(dir: &Path, config: &str, port: u16) -> Option<Prometheus> {
     command
         .arg(format!("--config.file={}", file.display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
-        .arg(format!("--web.listen-address={own}"));
+        .arg(format!("--web.listen-address={own}"))
+        .args(flags);
     let mut program = Program::start("prometheus", dir, command);
     program.ready(&format!("http://{own}/-/ready"), START).await;
     Some(Prometheus { program, api: Api::new(&format!("http://{own}")) })

@@ -5,12 +5,14 @@
 //!
 //! *Not here:* cluster changes (they come with the cluster).
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::reply::{ApiError, ErrorType};
+use crate::compact::plan::Ripe;
 
 /// `POST /api/v1/admin/flush`: closes every window now and waits until the table holds them.
 pub async fn flush(State(app): State<App>) -> Response {
@@ -19,6 +21,14 @@ pub async fn flush(State(app): State<App>) -> Response {
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(e)) => ApiError::of(&e).into_response(),
         Err(e) => ApiError::new(ErrorType::Internal, format!("flush failed: {e}")).into_response(),
+    }
+}
+
+/// `POST /api/v1/admin/compact`: merges the blocks of every day now, ended or not, and waits; says how many.
+pub async fn compact(State(app): State<App>) -> Response {
+    match tokio::spawn(async move { app.compactor.compact(Ripe::ALWAYS).await }).await {
+        Ok(done) => Json(serde_json::json!({ "status": "success", "data": done })).into_response(),
+        Err(e) => ApiError::new(ErrorType::Internal, format!("compaction failed: {e}")).into_response(),
     }
 }
 

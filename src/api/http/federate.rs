@@ -1,11 +1,13 @@
-//! Federation: the newest samples as text, for another Prometheus to scrape.
+//! Federation: the newest samples as text, for another Prometheus to scrape, or as messages where it prefers them.
 //!
 //! *Invariants:* metrics come in order of their names, each family in one piece. Native histograms with exponential
-//! buckets have no text form and are left out; those with custom buckets are written as classic ones.
+//! buckets have no text form and are left out there; those with custom buckets are written as classic ones.
 //!
 //! *Not here:* finding the samples (`query::newest`), our own metrics (`api::http::health`).
 //!
 //! Source: Prometheus `web/federate.go`, text format 0.0.4.
+
+mod protobuf;
 
 use std::io::Write;
 
@@ -27,6 +29,8 @@ use crate::query::{Active, Done, Job, Newest, QueryKind};
 
 /// What a client says that reads any name in quotes.
 const ANY_NAME: &str = "escaping=allow-utf-8";
+/// The message of a family of metrics.
+const FAMILY: &str = "io.prometheus.client.MetricFamily";
 
 /// `GET /federate`.
 pub async fn federate(State(app): State<App>, Tenant(tenant): Tenant, headers: HeaderMap, params: Params) -> Response {
@@ -41,14 +45,58 @@ pub async fn federate(State(app): State<App>, Tenant(tenant): Tenant, headers: H
     match app.queries.newest(job, selectors, app.queries.now_ms()).await {
         Err(e) => read_error(&e),
         Ok(Done { value, active }) => {
-            let page = Page { rest: value.into_iter(), family: None, any_name, _held: active };
-            let mut response = Response::new(body_of(page));
-            let content_type = match any_name {
-                true => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-                false => "text/plain; version=0.0.4; charset=utf-8",
+            let form = Form::preferred(accept);
+            let body = match form {
+                Form::Messages => body_of(protobuf::Families::new(value, any_name, active)),
+                Form::Text => body_of(Page { rest: value.into_iter(), family: None, any_name, _held: active }),
             };
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+            let mut response = Response::new(body);
+            let content_type = HeaderValue::from_static(form.content_type(any_name));
+            response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             response
+        }
+    }
+}
+
+/// How the page is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Messages,
+}
+
+impl Form {
+    /// The known form that `accept` gives the highest weight, the first of several; text if it names none.
+    fn preferred(accept: &str) -> Self {
+        let (mut best, mut best_weight) = (Self::Text, 0.0);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let parameter = |name: &str| parts.clone().find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
+            let form = match (kind, parameter("proto"), parameter("encoding")) {
+                ("text/plain", ..) => Self::Text,
+                ("application/vnd.google.protobuf", Some(FAMILY), Some("delimited")) => Self::Messages,
+                _ => continue,
+            };
+            let weight = parameter("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            if weight > best_weight {
+                (best, best_weight) = (form, weight);
+            }
+        }
+        best
+    }
+
+    fn content_type(self, any_name: bool) -> &'static str {
+        match (self, any_name) {
+            (Self::Text, false) => "text/plain; version=0.0.4; charset=utf-8",
+            (Self::Text, true) => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
+            (Self::Messages, false) => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+            (Self::Messages, true) => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
+                 escaping=allow-utf-8"
+            }
         }
     }
 }
@@ -150,11 +198,16 @@ impl Page {
             push_escaped(out, name);
             out.push(b'"');
         } else {
-            let digit_first = name.starts_with(|c: char| c.is_ascii_digit());
-            out.extend(digit_first.then_some(b'_'));
-            out.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ':' { c as u8 } else { b'_' }));
+            out.extend_from_slice(legible(name).as_bytes());
         }
     }
+}
+
+/// A name for readers that know old ones only: with `_` where they stumble.
+fn legible(name: &str) -> String {
+    let digit_first = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ':' { c } else { '_' });
+    digit_first.into_iter().chain(plain).collect()
 }
 
 fn own_labels(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
@@ -168,6 +221,28 @@ fn push_escaped(out: &mut Vec<u8>, text: &str) {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\n' => out.extend_from_slice(b"\\n"),
             b => out.push(b),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_the_one_preferred() {
+        let messages = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        for (accept, form) in [
+            (String::new(), Form::Text),
+            ("*/*".into(), Form::Text),
+            (messages.to_owned(), Form::Messages),
+            (format!("{messages};q=0.6,application/openmetrics-text;version=1.0.0;q=0.9,*/*;q=0.1"), Form::Messages),
+            (format!("text/plain;version=0.0.4;q=0.5, {messages};q=0.4"), Form::Text),
+            (format!("text/plain;q=0.5,{}", messages.replace(";", " ; ")), Form::Messages),
+            (messages.replace("delimited", "text"), Form::Text),
+            (format!("{messages};q=0"), Form::Text),
+        ] {
+            assert_eq!(Form::preferred(&accept), form, "{accept}");
         }
     }
 }

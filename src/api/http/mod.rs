@@ -16,11 +16,13 @@ mod federate;
 mod health;
 mod json;
 mod labels;
+mod openapi;
 mod params;
 mod query;
 mod read;
 mod reply;
 mod search;
+mod self_metrics;
 mod stats;
 mod status;
 mod tenant;
@@ -34,6 +36,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, delete, get, post};
 use tower_http::compression::CompressionLayer;
 
+use crate::compact::Compactor;
 use crate::ingest::Ingest;
 use crate::query::Queries;
 use crate::telemetry;
@@ -45,6 +48,8 @@ const FORM_BYTES: usize = 4 << 20;
 pub struct Shared {
     /// The write path.
     pub ingest: Arc<Ingest>,
+    /// Compaction.
+    pub compactor: Arc<Compactor>,
     /// The read path.
     pub queries: Arc<Queries>,
     /// The metrics registry.
@@ -118,6 +123,7 @@ fn reading() -> Router<App> {
         .route("/metadata", get(labels::metadata))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse).post(query::parse))
+        .route("/openapi.yaml", get(openapi::openapi))
         .route("/features", get(status::features))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/config", get(status::config))
@@ -126,6 +132,7 @@ fn reading() -> Router<App> {
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/tsdb/blocks", get(status::blocks))
+        .route("/status/self_metrics", get(self_metrics::self_metrics))
         .route("/status/active_queries", get(active::list))
         .route("/status/active_queries/{id}", delete(active::cancel))
         .route("/rules", get(absent::rules))
@@ -152,6 +159,7 @@ fn reading() -> Router<App> {
 fn for_operators() -> Router<App> {
     Router::new()
         .route("/flush", post(admin::flush))
+        .route("/compact", post(admin::compact))
         .route("/active_queries", get(active::list_all))
         .route("/active_queries/{id}", delete(active::cancel_any))
 }

@@ -8,7 +8,7 @@ use super::classic::{Histograms, with_metric};
 use super::column::{Column, ScalarColumn, Series, Value, Vector};
 use super::error::Error;
 use super::labels::{drop_reserved, merge_equal};
-use super::stream::NameRemoval;
+use super::work::NameRemoval;
 use crate::model::number::format_g;
 use crate::model::{Labels, StepGrid};
 use crate::promql::annotations::Annotations;

@@ -2,7 +2,8 @@
 //!
 //! *Invariants:* what a selector sees is counted on each step that sees it (`queryable`), and on the first of them only as
 //! `read`. A histogram counts for as many floats as fit into its memory in Prometheus. What a subquery's inner expression
-//! sees is read, but it is the function over the subquery that is said to use it.
+//! sees is read, but it is the function over the subquery that is said to use it. A selector counts at each place where it
+//! stands in the query: plans of counted queries are not shared.
 //!
 //! *Not here:* what bounds a query (`exec::control`): nothing is refused by these figures.
 //!
@@ -12,7 +13,7 @@ use super::column::Column;
 use super::reader::RangeSamples;
 use crate::model::{Histogram, StepGrid};
 use crate::promql::functions::window::{Edges, Windows, is_absent};
-use crate::promql::plan::{NodeId, Op, Plan, RangeInput};
+use crate::promql::plan::{NodeId, Op, Plan};
 
 /// Bytes of Prometheus' `FloatHistogram` without what its slices hold, and of a timestamp.
 const HISTOGRAM_BYTES: usize = 168 + 8;
@@ -118,45 +119,9 @@ fn shares(plan: &Plan) -> Vec<Share> {
             (Op::Repeat(_), Share::Steps) => Share::Once,
             _ => own,
         };
-        inputs(op, |input, subquery| shares[input.0 as usize] = if subquery { Share::Inside } else { within });
+        op.inputs(|input, subquery| shares[input.0 as usize] = if subquery { Share::Inside } else { within });
     }
     shares
-}
-
-/// Calls `each` with every input of an operation, and whether it is the inner expression of a subquery.
-fn inputs(op: &Op, mut each: impl FnMut(NodeId, bool)) {
-    match op {
-        Op::Number(_) | Op::String(_) | Op::Time | Op::Select { .. } => {}
-        Op::Repeat(input) | Op::Negate(input) | Op::Absent { input, .. } => each(*input, false),
-        Op::Matrix(range) => {
-            if let RangeInput::Subquery(inner) = range.input {
-                each(inner, true);
-            }
-        }
-        Op::RangeCall { range, params, .. } => {
-            if let RangeInput::Subquery(inner) = range.input {
-                each(inner, true);
-            }
-            params.iter().for_each(|param| each(*param, false));
-        }
-        Op::ScalarBinary { lhs, rhs, .. } | Op::VectorBinary { lhs, rhs, .. } => {
-            each(*lhs, false);
-            each(*rhs, false);
-        }
-        Op::VectorScalar { vector, scalar, .. } => {
-            each(*vector, false);
-            each(*scalar, false);
-        }
-        Op::Aggregate { input, param, .. } => {
-            each(*input, false);
-            param.iter().for_each(|param| each(*param, false));
-        }
-        Op::Info { input, info, .. } => {
-            each(*input, false);
-            each(*info, false);
-        }
-        Op::Call { args, .. } => args.iter().for_each(|arg| each(*arg, false)),
-    }
 }
 
 #[cfg(test)]

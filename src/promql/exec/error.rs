@@ -31,6 +31,9 @@ pub enum Error {
     /// The query took too long.
     #[error("query timed out in expression evaluation")]
     TimedOut,
+    /// A thread that worked on the query is gone.
+    #[error("query evaluation stopped unexpectedly")]
+    Panicked,
     /// Storage failed.
     #[error("expanding series: {0}")]
     Storage(#[source] error::Error),
@@ -55,6 +58,7 @@ impl HasKind for Error {
             Self::TooManySamples | Self::TooManyBytes { .. } => Kind::Limited,
             Self::Cancelled => Kind::Cancelled,
             Self::TimedOut => Kind::Unavailable,
+            Self::Panicked => Kind::Internal,
             Self::Storage(e) => e.kind(),
         }
     }

@@ -1,9 +1,9 @@
 //! One evaluation: the nodes of a plan, in order.
 //!
-//! *Invariants:* a node's value is taken by the one node that uses it and freed with it. Streamed nodes have no value of
+//! *Invariants:* a node's value is taken by the node that uses it last and freed with it. Streamed nodes have no value of
 //! their own: their consumer pulls their series one by one.
 //!
-//! *Not here:* what single operations compute (the modules next to this one).
+//! *Not here:* what single operations compute (the modules next to this one), what is used twice (`exec::shared`).
 
 use super::EngineOptions;
 use super::aggregate::{Aggregation, key_labels};
@@ -12,6 +12,7 @@ use super::call::{self, Call};
 use super::column::{Column, ScalarColumn, Series, Value, Vector};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
+use super::helpers::Helpers;
 use super::info::info;
 use super::join::Join;
 use super::range::{self, RangeFunction};
@@ -19,8 +20,10 @@ use super::reader::{RangeSamples, read_all};
 use super::result::RangeSeries;
 use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
+use super::shared::{Fetched, Said, Values};
 use super::stage::Stage;
-use super::stream::{Leaf, NameRemoval, Pipeline, Ranked, in_label_order, in_reading_order, per_step};
+use super::stream::{Context, Pipeline, Ranked, as_stored, as_they_come, in_label_order, in_reading_order, per_step};
+use super::work::{Leaf, NameRemoval, Rules};
 use crate::model::{Columns, Labels};
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
@@ -35,11 +38,13 @@ use crate::promql::source::SelectedSeries;
 pub struct Evaluation<'a> {
     plan: &'a Plan,
     options: EngineOptions,
-    slots: Vec<Option<Value>>,
-    sets: Vec<Option<Vec<SelectedSeries>>>,
+    values: Values,
+    fetched: Fetched,
     budget: Budget,
     cancel: &'a CancelToken,
+    helpers: &'a Helpers,
     notes: Annotations,
+    said: Said,
     removal: NameRemoval,
     entangled: bool,
 }
@@ -49,27 +54,31 @@ impl<'a> Evaluation<'a> {
     pub fn new(
         plan: &'a Plan,
         options: EngineOptions,
-        sets: Vec<Option<Vec<SelectedSeries>>>,
+        sets: Vec<Vec<SelectedSeries>>,
         budget: Budget,
-        cancel: &'a CancelToken,
+        (cancel, helpers): (&'a CancelToken, &'a Helpers),
         notes: Annotations,
     ) -> Self {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
-        let slots = (0..plan.nodes.len()).map(|_| None).collect();
-        Self { plan, options, slots, sets, budget, cancel, notes, removal, entangled: false }
+        let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
+        let said = Said::default();
+        Self { plan, options, values, fetched, budget, cancel, helpers, notes, said, removal, entangled: false }
     }
 
     /// Evaluates all nodes and returns the value of the root.
     pub fn run(&mut self) -> Result<Value, Error> {
-        for i in 0..self.plan.nodes.len() {
-            if self.plan.nodes[i].streamed {
+        for (i, node) in self.plan.nodes.iter().enumerate() {
+            let id = NodeId(i as u32);
+            self.said.begin(self.plan, id, &mut self.notes);
+            if node.streamed {
                 continue;
             }
             self.cancel.check()?;
-            let value = self.eval(NodeId(i as u32))?;
+            let value = self.eval(id)?;
             let (samples, bytes) = size(&value);
             self.budget.hold(samples, bytes)?;
-            self.slots[i] = Some(value);
+            self.values.keep(id, value);
+            self.said.end(id, &mut self.notes);
         }
         self.take(self.plan.root)
     }
@@ -92,6 +101,10 @@ impl<'a> Evaluation<'a> {
             }
             Op::Matrix(range) => self.matrix(id, range),
             Op::Repeat(input) => Ok(repeat(self.take(*input)?, steps)),
+            Op::Same(of) => {
+                self.said.repeat(*of, (plan.span(*of), node.span), &mut self.notes);
+                self.take(*of)
+            }
             Op::ScalarBinary { op, lhs, rhs } => {
                 let (l, r) = (self.scalar(*lhs)?, self.scalar(*rhs)?);
                 if let (ScalarColumn::Same(l), ScalarColumn::Same(r)) = (&l, &r) {
@@ -128,11 +141,13 @@ impl<'a> Evaluation<'a> {
     }
 
     fn take(&mut self, id: NodeId) -> Result<Value, Error> {
-        let value = self.slots[id.0 as usize].take();
-        let value = value.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
-        let (samples, bytes) = size(&value);
-        self.budget.release(samples, bytes);
-        Ok(value)
+        let taken = self.values.take(id);
+        let taken = taken.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
+        if taken.last {
+            let (samples, bytes) = size(&taken.value);
+            self.budget.release(samples, bytes);
+        }
+        Ok(taken.value)
     }
 
     fn vector(&mut self, id: NodeId) -> Result<Vector, Error> {
@@ -153,8 +168,8 @@ impl<'a> Evaluation<'a> {
         ids.iter().map(|id| self.scalar(*id)).collect()
     }
 
-    fn stored(&mut self, request: usize) -> std::vec::IntoIter<Ranked> {
-        in_reading_order(self.sets[request].take().unwrap_or_default())
+    fn stored(&mut self, request: usize) -> Vec<Ranked> {
+        as_stored(self.fetched.take(request))
     }
 
     fn call(&mut self, function: FunctionName, args: &[NodeId], id: NodeId) -> Result<Value, Error> {
@@ -171,11 +186,11 @@ impl<'a> Evaluation<'a> {
     fn pipeline(&mut self, id: NodeId) -> Result<Pipeline, Error> {
         let plan = self.plan;
         let (mut at, mut stages) = (id, Vec::new());
-        let leaf = loop {
+        let (leaf, series) = loop {
             let node = plan.node(at);
             // A value that is there already: only the node asked for itself may be there as a stage.
-            if self.slots[at.0 as usize].is_some() {
-                break Leaf::Ready(self.vector(at)?.series.into_iter());
+            if self.values.has(at) {
+                break (Leaf::Ready, as_they_come(self.vector(at)?.series));
             }
             if let Some(input) = node.op.streams() {
                 stages.push(self.stage(at)?);
@@ -185,32 +200,38 @@ impl<'a> Evaluation<'a> {
             break match &node.op {
                 // Nothing is known of start timestamps that are not used.
                 Op::Select { pick: Pick::StartTimestamp, .. } if !self.options.use_start_timestamps => {
-                    Leaf::Ready(Vec::new().into_iter())
+                    (Leaf::Ready, Vec::new())
                 }
                 Op::Select { request, windows, pick } => {
-                    Leaf::Select { series: self.stored(*request), windows: *windows, pick: *pick, span: node.span }
+                    (Leaf::Select { windows: *windows, pick: *pick, span: node.span }, self.stored(*request))
                 }
                 Op::RangeCall { function, range, params } => self.range_leaf(*function, range, params)?,
-                _ => Leaf::Ready(self.vector(at)?.series.into_iter()),
+                _ => (Leaf::Ready, as_they_come(self.vector(at)?.series)),
             };
         };
         stages.reverse();
         let options = self.options;
-        let (starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
-        Ok(Pipeline::new((leaf, at), stages, self.removal, starts, type_labels))
+        let (with_starts, type_labels) = (options.use_start_timestamps, options.type_and_unit_labels);
+        let rules = Rules { removal: self.removal, with_starts, type_labels };
+        Ok(Pipeline::new((leaf, series), at, stages, rules))
     }
 
-    fn range_leaf(&mut self, function: FunctionName, range: &RangeVector, params: &[NodeId]) -> Result<Leaf, Error> {
+    fn range_leaf(
+        &mut self,
+        function: FunctionName,
+        range: &RangeVector,
+        params: &[NodeId],
+    ) -> Result<(Leaf, Vec<Ranked>), Error> {
         // `quantile_over_time` names its first argument, which is the quantile.
         let first = params.first().filter(|_| function == FunctionName::QuantileOverTime);
         let span = first.map_or(range.span, |p| self.plan.span(*p));
         let params = per_step(self.scalars(params)?, range.windows.grid.len());
         let function = Box::new(RangeFunction::new(function, range, span, params)?);
         Ok(match range.input {
-            RangeInput::Stored(request) => Leaf::Range { series: self.stored(request), function },
+            RangeInput::Stored(request) => (Leaf::Range(function), self.stored(request)),
             RangeInput::Subquery(inner) => {
                 let grid = self.plan.node(inner).grid;
-                Leaf::Subquery { series: self.vector_or_scalar(inner)?.series.into_iter(), grid, function }
+                (Leaf::Subquery { grid, function }, as_they_come(self.vector_or_scalar(inner)?.series))
             }
         })
     }
@@ -270,14 +291,15 @@ impl<'a> Evaluation<'a> {
         let mut pipeline = self.pipeline(id)?;
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
             self.entangled = true;
-            return Ok(pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?.into());
+            return Ok(pipeline.collect_at_once(&mut self.context())?.into());
         }
-        let (mut out, mut ranks, mut series) = (Vec::new(), Vec::new(), Series::default());
-        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
-            self.budget.hold(series.column.samples(), series.column.bytes())?;
-            out.push(std::mem::take(&mut series));
-            ranks.push(pipeline.rank());
-        }
+        let (mut out, mut ranks) = (Vec::new(), Vec::new());
+        pipeline.run(&mut self.context(), |series, rank, budget| {
+            budget.hold(series.column.samples(), series.column.bytes())?;
+            out.push(std::mem::take(series));
+            ranks.push(rank);
+            Ok(())
+        })?;
         // Counted again as the value of the node.
         for s in &out {
             self.budget.release(s.column.samples(), s.column.bytes());
@@ -337,10 +359,10 @@ impl<'a> Evaluation<'a> {
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
             self.entangled = true;
-            let all = pipeline.collect_at_once(&mut self.notes, &mut self.budget, self.cancel)?;
+            let all = pipeline.collect_at_once(&mut self.context())?;
             for (rank, series) in (0u32..).zip(&all) {
                 aggregation.push(series, rank, false);
-                held += self.hold_grown(aggregation)?;
+                held += hold_grown(aggregation, &mut self.budget)?;
             }
             return Ok(held);
         }
@@ -349,20 +371,19 @@ impl<'a> Evaluation<'a> {
         if aggregation.is_compensated() {
             pipeline.order_by_labels();
         }
-        let mut series = Series::default();
-        while pipeline.next(&mut series, &mut self.notes, &mut self.budget, self.cancel)? {
+        pipeline.run(&mut self.context(), |series, rank, budget| {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;
-            aggregation.push(&series, pipeline.rank(), nameless);
-            held += self.hold_grown(aggregation)?;
-        }
+            aggregation.push(series, rank, nameless);
+            held += hold_grown(aggregation, budget)?;
+            Ok(())
+        })?;
         Ok(held)
     }
 
-    fn hold_grown(&mut self, aggregation: &mut Aggregation) -> Result<usize, Error> {
-        let grown = aggregation.take_grown();
-        self.budget.hold(0, grown)?;
-        Ok(grown)
+    fn context(&mut self) -> Context<'_> {
+        let Self { notes, budget, cancel, helpers, options, .. } = self;
+        Context { notes, budget, cancel, helpers, max_bytes: options.limits.max_bytes }
     }
 
     fn matrix(&mut self, id: NodeId, range: &RangeVector) -> Result<Value, Error> {
@@ -371,7 +392,7 @@ impl<'a> Evaluation<'a> {
         match range.input {
             RangeInput::Stored(request) => {
                 let (mut columns, mut piece) = (Columns::default(), Columns::default());
-                for (_, mut series) in self.stored(request) {
+                for (_, mut series) in in_reading_order(self.fetched.take(request)) {
                     self.cancel.check()?;
                     read_all(series.cursor.as_mut(), &mut columns, &mut piece)?;
                     self.budget.samples_read += columns.len() as u64;
@@ -396,6 +417,12 @@ impl<'a> Evaluation<'a> {
         out.retain(|s| !s.floats.is_empty() || !s.histograms.is_empty());
         Ok(Value::Matrix(out))
     }
+}
+
+fn hold_grown(aggregation: &mut Aggregation, budget: &mut Budget) -> Result<usize, Error> {
+    let grown = aggregation.take_grown();
+    budget.hold(0, grown)?;
+    Ok(grown)
 }
 
 /// The label `count_values` writes.

@@ -12,7 +12,7 @@ use super::column::{Column, Sample, Series};
 use super::error::Error;
 use super::labels::{KeyIndex, KeyLabels, drop_reserved, is_reserved, merge_steps};
 use super::set::signature_labels;
-use super::stream::NameRemoval;
+use super::work::NameRemoval;
 use crate::model::Labels;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::{Cardinality, Matching};

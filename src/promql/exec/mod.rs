@@ -2,7 +2,7 @@
 //!
 //! *Invariants:* samples are fetched before evaluation begins; evaluation is plain computation without waiting. Nodes are
 //! evaluated in the order of the plan, so no query is deep enough to exhaust the stack. Names are removed either by
-//! each operation or at the end of the query, the same way everywhere.
+//! each operation or at the end of the query, the same way everywhere. Answers do not depend on the number of threads.
 //!
 //! *Not here:* parsing, planning, who asks and how long it may take (`query`).
 
@@ -15,11 +15,13 @@ pub mod control;
 pub mod counts;
 pub mod error;
 pub mod evaluate;
+pub mod helpers;
 pub mod histogram_cell;
 pub mod histogram_notes;
 pub mod info;
 pub mod join;
 pub mod labels;
+pub mod parallel;
 pub mod range;
 pub mod range_histogram;
 pub mod reader;
@@ -27,10 +29,14 @@ pub mod result;
 pub mod select;
 pub mod select_k;
 pub mod set;
+pub mod shared;
 pub mod stage;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+pub mod work;
+
+use std::sync::Arc;
 
 use super::annotations::Annotations;
 use super::ast::Ast;
@@ -43,6 +49,7 @@ use control::{Budget, CancelToken, Limits};
 use counts::SampleCounts;
 use error::Error;
 use evaluate::Evaluation;
+use helpers::Helpers;
 use result::{QueryResult, QueryStats};
 
 /// How queries are evaluated.
@@ -101,12 +108,18 @@ impl Times {
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     options: EngineOptions,
+    helpers: Arc<Helpers>,
 }
 
 impl Engine {
     /// An engine.
     pub fn new(options: EngineOptions) -> Self {
-        Self { options }
+        Self { options, helpers: Arc::default() }
+    }
+
+    /// The same engine with threads that help it, which others may share.
+    pub fn with_helpers(self, helpers: Arc<Helpers>) -> Self {
+        Self { helpers, ..self }
     }
 
     /// Plans a checked tree: durations are folded, times resolved.
@@ -134,7 +147,11 @@ impl Engine {
     }
 
     fn plan_options(&self) -> PlanOptions {
-        PlanOptions { lookback: self.options.lookback, subquery_step: self.options.subquery_step }
+        PlanOptions {
+            lookback: self.options.lookback,
+            subquery_step: self.options.subquery_step,
+            share: !self.options.count_samples,
+        }
     }
 
     /// Fetches what a plan needs, one set per request.
@@ -163,11 +180,11 @@ impl Engine {
         for set in fetched {
             set.warnings.into_iter().for_each(|w| annotations.storage_warning(w));
             series_read += set.series.len() as u64;
-            sets.push(Some(set.series));
+            sets.push(set.series);
         }
         let mut budget = Budget::new(self.options.limits, cancel);
         budget.counts = self.options.count_samples.then(|| Box::new(SampleCounts::new(plan)));
-        let mut evaluation = Evaluation::new(plan, self.options, sets, budget, cancel, annotations);
+        let mut evaluation = Evaluation::new(plan, self.options, sets, budget, (cancel, &self.helpers), annotations);
         let value = evaluation.run()?;
         let (annotations, budget, entangled) = evaluation.into_parts();
         let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)))?;

@@ -32,9 +32,12 @@ pub trait FloatFunction: Send {
 
     /// One non-empty window.
     fn one(&mut self, points: Points<'_>, edges: Edges, window: window::Window) -> f64;
+
+    /// The same for another thread.
+    fn fork(&self) -> Box<dyn FloatFunction>;
 }
 
-impl<K: Kernel + Send> FloatFunction for K {
+impl<K: Kernel + Clone + Send + 'static> FloatFunction for K {
     fn run(&mut self, points: Points<'_>, windows: &Windows, out: &mut [f64]) {
         window::run(self, points, windows, out);
     }
@@ -46,9 +49,20 @@ impl<K: Kernel + Send> FloatFunction for K {
     fn one(&mut self, points: Points<'_>, edges: Edges, window: window::Window) -> f64 {
         self.eval(points, edges.lo, edges.hi, window)
     }
+
+    fn fork(&self) -> Box<dyn FloatFunction> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn FloatFunction> {
+    fn clone(&self) -> Self {
+        (**self).fork()
+    }
 }
 
 /// A function of a range vector, ready for any number of series.
+#[derive(Clone)]
 pub struct RangeFunction {
     /// Which.
     pub function: FunctionName,

@@ -30,7 +30,7 @@ pub struct Inside<'a> {
 }
 
 /// A function of windows with histograms.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HistogramFunction {
     function: FunctionName,
     rate: Rate,

@@ -1,39 +1,44 @@
 //! Series by series: a selector, what is done to each of its samples, and whoever takes the outcome.
 //!
-//! *Invariants:* what is computed for one series depends on that series (and on scalars) alone, so series can be
-//! computed in any order or at once; those of a leaf come in the order that storage reads cheapest, each with its rank
-//! among the labels.
+//! *Invariants:* series of a leaf are taken in the order that storage reads cheapest, each with its rank among the labels,
+//! whatever the number of threads that compute them: sums, errors and figures are the same.
 //!
-//! *Not here:* operations that need several series (`aggregate`, `join`, `call`).
+//! *Not here:* what is computed for one series (`exec::work`), operations that need several (`aggregate`, `join`, `call`).
 
-use super::column::{Column, ScalarColumn, Series};
+use std::sync::Arc;
+
+use super::column::{ScalarColumn, Series};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
-use super::labels::{TYPE_LABEL, UNIT_LABEL, drop_name, drop_reserved, has_equal, merge_equal};
-use super::range::RangeFunction;
-use super::range_histogram;
-use super::reader::{RangeSamples, read_all, totals_only};
-use super::select::select;
+use super::helpers::Helpers;
+use super::labels::{TYPE_LABEL, UNIT_LABEL, has_equal, merge_equal};
+use super::parallel::{self, Seen, Take};
 use super::stage::Stage;
-use crate::model::labels::Quoted;
-use crate::model::{Columns, StepGrid};
+use super::work::{Input, Leaf, NameRemoval, Read, Rules, Worker};
+use crate::model::Labels;
 use crate::promql::annotations::Annotations;
-use crate::promql::functions::histogram_range::Findings;
-use crate::promql::functions::window::{Windows, is_absent};
-use crate::promql::plan::{NodeId, Pick};
-use crate::promql::position::Span;
-use crate::promql::signature::FunctionName;
+use crate::promql::plan::NodeId;
 use crate::promql::source::SelectedSeries;
 
-/// A stored series and its position when series are ordered by labels.
-pub type Ranked = (u32, SelectedSeries);
+/// A series and its position when series are ordered by labels.
+pub type Ranked = (u32, Input);
 
 /// Stored series in the order in which they are read.
-pub fn in_reading_order(series: Vec<SelectedSeries>) -> std::vec::IntoIter<Ranked> {
-    let mut ranked: Vec<Ranked> = (0u32..).zip(series).collect();
+pub fn in_reading_order(series: Vec<SelectedSeries>) -> Vec<(u32, SelectedSeries)> {
+    let mut ranked: Vec<(u32, SelectedSeries)> = (0u32..).zip(series).collect();
     // Stable: of one place in order of labels.
     ranked.sort_by_key(|(_, s)| s.place);
-    ranked.into_iter()
+    ranked
+}
+
+/// Stored series as a pipeline takes them.
+pub fn as_stored(series: Vec<SelectedSeries>) -> Vec<Ranked> {
+    in_reading_order(series).into_iter().map(|(rank, series)| (rank, Input::Stored(series))).collect()
+}
+
+/// Series of another node in their order.
+pub fn as_they_come(series: Vec<Series>) -> Vec<Ranked> {
+    (0u32..).zip(series.into_iter().map(Input::Made)).collect()
 }
 
 /// Puts series back in order of labels.
@@ -46,329 +51,157 @@ pub fn in_label_order(series: Vec<Series>, ranks: &[u32]) -> Vec<Series> {
     ranked.into_iter().map(|(_, s)| s).collect()
 }
 
-/// Where series come from.
-pub enum Leaf {
-    /// An instant vector selector.
-    Select {
-        /// Stored series.
-        series: std::vec::IntoIter<Ranked>,
-        /// Steps and lookback.
-        windows: Windows,
-        /// What is taken of a sample.
-        pick: Pick,
-        /// Place of the selector in the text.
-        span: Span,
-    },
-    /// A function of stored series.
-    Range {
-        /// Stored series.
-        series: std::vec::IntoIter<Ranked>,
-        /// The function.
-        function: Box<RangeFunction>,
-    },
-    /// A function of a subquery.
-    Subquery {
-        /// Series of the inner expression.
-        series: std::vec::IntoIter<Series>,
-        /// Inner steps.
-        grid: StepGrid,
-        /// The function.
-        function: Box<RangeFunction>,
-    },
-    /// Series that are there already.
-    Ready(std::vec::IntoIter<Series>),
+/// What a running pipeline needs of its query.
+pub struct Context<'a> {
+    /// What the query has to say.
+    pub notes: &'a mut Annotations,
+    /// What it holds.
+    pub budget: &'a mut Budget,
+    /// Whether it goes on.
+    pub cancel: &'a CancelToken,
+    /// Who helps.
+    pub helpers: &'a Helpers,
+    /// Most bytes of columns in memory at once.
+    pub max_bytes: usize,
 }
 
-/// How names are removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameRemoval {
-    /// By each operation.
-    AtOnce,
-    /// At the end of the query.
-    Delayed,
+impl Context<'_> {
+    /// Samples of one series count while it is computed; nothing of it stays.
+    pub fn count_read(&mut self, read: Read) -> Result<(), Error> {
+        self.budget.samples_read += read.samples as u64;
+        self.budget.hold(read.samples, read.bytes)?;
+        self.budget.release(read.samples, read.bytes);
+        Ok(())
+    }
 }
 
-/// A leaf and the stages behind it.
+/// Series after which a query that computes alone looks for helpers again.
+const LOOK_AGAIN: usize = 64;
+
+/// A leaf, its series, and the stages behind it.
 pub struct Pipeline {
-    leaf: Leaf,
-    /// The leaf in the plan.
-    node: NodeId,
-    /// From the leaf outwards.
-    stages: Vec<Stage>,
-    removal: NameRemoval,
-    with_starts: bool,
-    type_labels: bool,
-    columns: Columns,
-    piece: Columns,
-    samples: RangeSamples,
-    last_metric: String,
-    rank: u32,
-    /// Ranks of series that are there already, where they do not simply ascend.
-    ranks: std::vec::IntoIter<u32>,
+    series: std::vec::IntoIter<Ranked>,
+    worker: Worker,
 }
 
 impl Pipeline {
-    /// A pipeline; `stages` from the leaf outwards.
-    pub fn new(
-        (leaf, node): (Leaf, NodeId),
-        stages: Vec<Stage>,
-        removal: NameRemoval,
-        with_starts: bool,
-        type_labels: bool,
-    ) -> Self {
-        Self {
-            leaf,
-            node,
-            stages,
-            removal,
-            with_starts,
-            type_labels,
-            columns: Columns::default(),
-            piece: Columns::default(),
-            samples: RangeSamples::default(),
-            last_metric: String::new(),
-            rank: 0,
-            ranks: Vec::new().into_iter(),
-        }
+    /// A pipeline over `series`, of which all are stored or none; `stages` from the leaf outwards.
+    pub fn new((leaf, series): (Leaf, Vec<Ranked>), node: NodeId, stages: Vec<Stage>, rules: Rules) -> Self {
+        Self { series: series.into_iter(), worker: Worker::new((leaf, node), stages, rules) }
     }
 
     /// Leaves names in place, marking series that lost theirs.
     pub fn delay_removal(&mut self) {
-        self.removal = NameRemoval::Delayed;
+        self.worker.rules.removal = NameRemoval::Delayed;
     }
 
-    /// Puts series that are there already in order of labels, keeping their ranks. They come in an order that depends on
-    /// which others there are, and a sum in another order may have another last bit (or overflow the other way).
+    /// Puts series of another node in order of labels, keeping their ranks. They come in an order that depends on which
+    /// others there are, and a sum in another order may have another last bit (or overflow the other way).
     pub fn order_by_labels(&mut self) {
-        let (Leaf::Ready(series) | Leaf::Subquery { series, .. }) = &mut self.leaf else { return };
-        if series.as_slice().is_sorted_by(|a, b| a.labels <= b.labels) {
-            return;
+        let all = self.series.as_slice();
+        let stored = matches!(all.first(), Some((_, Input::Stored(_))));
+        if !stored && !all.is_sorted_by(|(_, a), (_, b)| a.labels() <= b.labels()) {
+            let mut sorted: Vec<Ranked> = std::mem::take(&mut self.series).collect();
+            sorted.sort_by(|(_, a), (_, b)| a.labels().cmp(b.labels()));
+            self.series = sorted.into_iter();
         }
-        let mut ranked: Vec<(u32, Series)> = (1u32..).zip(&mut *series).collect();
-        ranked.sort_by(|(_, a), (_, b)| a.labels.cmp(&b.labels));
-        let (ranks, sorted): (Vec<u32>, Vec<Series>) = ranked.into_iter().unzip();
-        *series = sorted.into_iter();
-        self.ranks = ranks.into_iter();
     }
 
     /// Whether series can lose their names on the way.
     pub fn drops_names(&self) -> bool {
-        self.stages.iter().any(Stage::drops_name) || self.leaf_drops_names()
-    }
-
-    fn leaf_drops_names(&self) -> bool {
-        match &self.leaf {
-            Leaf::Range { function, .. } | Leaf::Subquery { function, .. } => {
-                use FunctionName as F;
-                !matches!(function.function, F::LastOverTime | F::FirstOverTime | F::AbsentOverTime)
-            }
-            Leaf::Select { pick, .. } => matches!(pick, Pick::Timestamp | Pick::StartTimestamp),
-            Leaf::Ready(_) => false,
-        }
+        self.worker.stages.iter().any(Stage::drops_name) || self.worker.leaf.drops_names()
     }
 
     /// Whether two series of the leaf become equal when their names are gone. Series of a leaf differ, so they do only
     /// if they differ in reserved labels; one metric name and no type or unit labels rule that out cheaply.
     pub fn may_collide(&self) -> bool {
-        fn any<'a>(mut labels: impl Iterator<Item = &'a crate::model::Labels>) -> bool {
-            let Some(first) = labels.next() else { return false };
-            let metadata = |l: &crate::model::Labels| l.has(TYPE_LABEL) || l.has(UNIT_LABEL);
-            metadata(first) || labels.any(|l| l.metric() != first.metric() || metadata(l))
-        }
-        match &self.leaf {
-            Leaf::Select { series, .. } | Leaf::Range { series, .. } => {
-                any(series.as_slice().iter().map(|(_, s)| &s.labels))
-            }
-            Leaf::Subquery { series, .. } | Leaf::Ready(series) => any(series.as_slice().iter().map(|s| &s.labels)),
-        }
+        let mut labels = self.series.as_slice().iter().map(|(_, input)| input.labels());
+        let Some(first) = labels.next() else { return false };
+        let metadata = |l: &Labels| l.has(TYPE_LABEL) || l.has(UNIT_LABEL);
+        metadata(first) || labels.any(|l| l.metric() != first.metric() || metadata(l))
     }
 
-    /// Position of the series computed last, when those of the leaf are ordered by labels.
-    pub fn rank(&self) -> u32 {
-        self.rank
-    }
-
-    /// Whether the leaf is a function of a range vector.
-    pub fn is_range_call(&self) -> bool {
-        matches!(self.leaf, Leaf::Range { .. } | Leaf::Subquery { .. })
-    }
-
-    /// Computes the next series that has a sample into `out`; `false` when there are none left.
-    pub fn next(
+    /// Computes all series, and hands those that have a sample to `take` one by one, with their ranks. What `take` leaves
+    /// of a series is used for the next one.
+    pub fn run(
         &mut self,
-        out: &mut Series,
-        notes: &mut Annotations,
-        budget: &mut Budget,
-        cancel: &CancelToken,
-    ) -> Result<bool, Error> {
+        context: &mut Context<'_>,
+        mut take: impl FnMut(&mut Series, u32, &mut Budget) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let first = context.helpers.cut.first;
+        let (mut out, mut seen) = (Series::default(), Seen::default());
         loop {
-            cancel.check()?;
-            if !self.next_of_leaf(out, notes, budget)? {
-                return Ok(false);
+            // Samples are counted by one thread. Who found no helpers looks again from time to time.
+            if context.budget.counts.is_none()
+                && seen.series >= first
+                && (seen.series - first).is_multiple_of(LOOK_AGAIN)
+                && let Some(steps) = self.worker.leaf.steps()
+                && let Some(share) = seen.share(steps, self.series.as_slice(), context)
+            {
+                let series = std::mem::take(&mut self.series);
+                return parallel::run(series, &mut self.worker, share, context, &mut take);
             }
-            if out.column.is_empty() {
-                continue;
-            }
-            for stage in &self.stages {
-                stage.apply(out, notes);
-                if stage.drops_name() {
-                    remove_name(out, self.removal, stage.keeps_metadata());
-                }
-            }
-            if self.stages.is_empty() || !out.column.is_empty() {
-                return Ok(true);
-            }
+            let Some(next) = self.series.next() else { return Ok(()) };
+            let read = one(&mut self.worker, next, &mut out, context, &mut take)?;
+            seen.add(read, &out);
         }
     }
 
     /// All series that have a sample, with names removed operation by operation: what becomes equal on the way is merged
     /// or refused as the operation does it. Counts as held while it runs.
-    pub fn collect_at_once(
-        &mut self,
-        notes: &mut Annotations,
-        budget: &mut Budget,
-        cancel: &CancelToken,
-    ) -> Result<Vec<Series>, Error> {
-        let stages = std::mem::take(&mut self.stages);
+    pub fn collect_at_once(&mut self, context: &mut Context<'_>) -> Result<Vec<Series>, Error> {
+        let stages = std::mem::replace(&mut self.worker.stages, Arc::new([]));
         let (mut all, mut ranks, mut held) = (Vec::new(), Vec::new(), (0, 0));
-        let mut series = Series::default();
-        while self.next(&mut series, notes, budget, cancel)? {
+        self.run(context, |series, rank, budget| {
             let (samples, bytes) = (series.column.samples(), series.column.bytes());
             budget.hold(samples, bytes)?;
             held = (held.0 + samples, held.1 + bytes);
-            all.push(std::mem::take(&mut series));
-            ranks.push(self.rank);
-        }
+            all.push(std::mem::take(series));
+            ranks.push(rank);
+            Ok(())
+        })?;
         let mut all = in_label_order(all, &ranks);
-        if self.leaf_drops_names() {
+        if self.worker.leaf.drops_names() {
             // A function of range vectors goes series by series: it refuses equal ones even without a step in common.
-            if self.is_range_call() && has_equal(&all) {
+            if self.worker.leaf.is_range_call() && has_equal(&all) {
                 return Err(Error::same_labels());
             }
             all = merge_equal(all)?;
         }
-        for stage in &stages {
+        for stage in stages.iter() {
             for series in &mut all {
-                cancel.check()?;
-                stage.apply(series, notes);
-                if stage.drops_name() {
-                    remove_name(series, self.removal, stage.keeps_metadata());
-                }
+                context.cancel.check()?;
+                self.worker.apply(stage, series, context.notes);
             }
             all.retain(|s| !s.column.is_empty());
             if stage.drops_name() {
                 all = merge_equal(all)?;
             }
         }
-        budget.release(held.0, held.1);
+        context.budget.release(held.0, held.1);
         Ok(all)
     }
-
-    fn next_of_leaf(&mut self, out: &mut Series, notes: &mut Annotations, budget: &mut Budget) -> Result<bool, Error> {
-        let drops = self.leaf_drops_names();
-        match &mut self.leaf {
-            Leaf::Ready(series) => {
-                let Some(next) = series.next() else { return Ok(false) };
-                self.rank = self.ranks.next().unwrap_or(self.rank + 1);
-                *out = next;
-                return Ok(true);
-            }
-            Leaf::Select { series, windows, pick, span } => {
-                let Some((rank, mut next)) = series.next() else { return Ok(false) };
-                self.rank = rank;
-                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
-                count_read(&self.columns, budget)?;
-                if *pick == Pick::Totals {
-                    totals_only(&mut self.columns);
-                }
-                (out.labels, out.dropped) = (next.labels, false);
-                let mut found = Findings::default();
-                select(&self.columns, windows, *pick, &mut out.column, &mut found);
-                range_histogram::note(found, out.labels.metric(), *span, notes);
-                if let Some(counts) = &mut budget.counts {
-                    counts.selected(self.node, windows.grid, &out.column);
-                }
-            }
-            Leaf::Range { series, function } => {
-                let Some((rank, mut next)) = series.next() else { return Ok(false) };
-                self.rank = rank;
-                read_all(next.cursor.as_mut(), &mut self.columns, &mut self.piece)?;
-                count_read(&self.columns, budget)?;
-                if function.totals {
-                    totals_only(&mut self.columns);
-                }
-                self.samples.take(&mut self.columns, self.with_starts);
-                if let Some(counts) = &mut budget.counts {
-                    counts.windowed(self.node, &function.windows, &self.samples, true);
-                }
-                (out.labels, out.dropped) = (next.labels, false);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
-                note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
-            }
-            Leaf::Subquery { series, grid, function } => {
-                let Some(next) = series.next() else { return Ok(false) };
-                self.rank = self.ranks.next().unwrap_or(self.rank + 1);
-                self.samples.take_steps(&next.column, *grid);
-                if let Some(counts) = &mut budget.counts {
-                    counts.windowed(self.node, &function.windows, &self.samples, false);
-                }
-                (out.labels, out.dropped) = (next.labels, next.dropped);
-                function.eval(&out.labels, &self.samples, &mut out.column, notes)?;
-                note_gauges(function, out, &mut self.last_metric, self.type_labels, notes);
-            }
-        }
-        if drops {
-            remove_name(out, self.removal, false);
-        }
-        Ok(true)
-    }
 }
 
-/// Samples of one series count while it is computed; nothing of it stays.
-fn count_read(columns: &Columns, budget: &mut Budget) -> Result<(), Error> {
-    budget.samples_read += columns.len() as u64;
-    let (samples, bytes) = (columns.len(), columns.heap_bytes());
-    budget.hold(samples, bytes)?;
-    budget.release(samples, bytes);
-    Ok(())
-}
-
-fn remove_name(series: &mut Series, removal: NameRemoval, keep_metadata: bool) {
-    match removal {
-        NameRemoval::Delayed => series.dropped = true,
-        NameRemoval::AtOnce if keep_metadata => series.labels = drop_name(&series.labels),
-        NameRemoval::AtOnce => series.labels = drop_reserved(&series.labels),
+/// Computes one series in `out` and hands it to `take` if it has a sample.
+pub fn one(
+    worker: &mut Worker,
+    (rank, input): Ranked,
+    out: &mut Series,
+    context: &mut Context<'_>,
+    take: &mut Take<'_>,
+) -> Result<Read, Error> {
+    context.cancel.check()?;
+    let (read, outcome) = worker.column(input, out, context.notes);
+    context.count_read(read)?;
+    outcome?;
+    if let Some(counts) = &mut context.budget.counts {
+        worker.count(out, counts);
     }
-}
-
-/// Hints at metrics that do not look like counters.
-fn note_gauges(
-    function: &RangeFunction,
-    series: &Series,
-    last: &mut String,
-    type_labels: bool,
-    notes: &mut Annotations,
-) {
-    if !matches!(function.function, FunctionName::Rate | FunctionName::Increase) {
-        return;
+    if worker.stage(out, context.notes) {
+        take(out, rank, context.budget)?;
     }
-    let metric = series.labels.metric();
-    let counter_name = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix));
-    let has_floats = |c: &Column| c.values.iter().any(|v| !is_absent(*v));
-    if metric.is_empty() || (!type_labels && (counter_name || *last == metric)) || !has_floats(&series.column) {
-        return;
-    }
-    if !type_labels {
-        metric.clone_into(last);
-        let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-        notes.info(function.span, format!("{text} {}", Quoted(metric)));
-        return;
-    }
-    let declared = series.labels.get(TYPE_LABEL);
-    if declared != "counter" && declared != "histogram" {
-        let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-        notes.info(function.span, format!("{text}, got {}: {}", Quoted(declared), Quoted(metric)));
-    }
+    Ok(read)
 }
 
 /// The scalar arguments of a function, one value per step each.

@@ -118,7 +118,7 @@ impl HintsSeen {
 }
 
 /// Where a counter of histograms begins anew; with what a rate needs to know about the whole series.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Counter {
     resets: Vec<u32>,
     /// Samples that claim to have begun before the previous one was taken.
@@ -356,7 +356,7 @@ pub fn total(sum: bool, hs: &[Arc<Histogram>], found: &mut Findings) -> Option<H
 }
 
 /// `resets` and `changes` of series in which floats and histograms follow each other.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Transitions {
     ts: Vec<i64>,
     /// Samples that differ from the one before, by their place in `ts`.

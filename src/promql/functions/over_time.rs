@@ -12,6 +12,7 @@ use super::quantile::quantile;
 use super::window::{Kernel, Points, Window};
 
 /// `sum_over_time`.
+#[derive(Clone)]
 pub struct Sum;
 
 impl Kernel for Sum {
@@ -26,6 +27,7 @@ impl Kernel for Sum {
 }
 
 /// `avg_over_time`.
+#[derive(Clone)]
 pub struct Avg;
 
 impl Kernel for Avg {
@@ -73,6 +75,7 @@ impl Kernel for Edge {
 /// `min_over_time`, `max_over_time` and the times of their (latest) occurrence.
 ///
 /// A queue keeps the samples that can still become the extreme of some window; its front is that of this one.
+#[derive(Clone)]
 pub struct Extreme {
     max: bool,
     time: bool,
@@ -123,6 +126,7 @@ impl Kernel for Extreme {
 }
 
 /// `stddev_over_time` and `stdvar_over_time`: Welford's method, compensated.
+#[derive(Clone)]
 pub struct Variance {
     /// The square root of it.
     pub stddev: bool,
@@ -143,6 +147,7 @@ impl Kernel for Variance {
 }
 
 /// `quantile_over_time`.
+#[derive(Clone)]
 pub struct Quantile {
     /// Which quantile, for each step.
     pub q: Vec<f64>,
@@ -159,7 +164,7 @@ impl Kernel for Quantile {
 }
 
 /// `mad_over_time`: the median of the distances to the median.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct MedianDeviation {
     scratch: Vec<f64>,
 }

@@ -43,7 +43,7 @@ pub fn starts_overlap(ts: &[i64], starts: &[i64], others: &[i64], windows: &Wind
 }
 
 /// Which samples begin a new life of the counter, ascending; with a cursor that follows the windows.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Resets {
     at: Vec<u32>,
     from: usize,
@@ -83,6 +83,7 @@ impl Resets {
 }
 
 /// `rate`, `increase` and `delta`.
+#[derive(Clone)]
 pub struct Extrapolated {
     counter: bool,
     /// Seconds to divide by; 0 for none.
@@ -222,6 +223,7 @@ fn factor(sampled: f64, to_start: f64, to_end: f64, per: f64) -> f64 {
 
 /// `rate`, `increase` and `delta` of `anchored` and `smoothed` selectors: no extrapolation, the edges are samples before
 /// (and after) the window, or points on the line between them.
+#[derive(Clone)]
 pub struct Extended {
     /// Counter (correct for resets) rather than gauge.
     pub counter: bool,
@@ -284,6 +286,7 @@ impl Kernel for Extended {
 }
 
 /// `irate` and `idelta`: the last two samples.
+#[derive(Clone)]
 pub struct Instant {
     /// `irate` rather than `idelta`.
     pub rate: bool,
@@ -305,6 +308,7 @@ impl Kernel for Instant {
 }
 
 /// `resets` and `changes`: how many neighbours in the window differ in a way.
+#[derive(Clone)]
 pub struct Transitions {
     /// `resets` rather than `changes`.
     pub resets: bool,

@@ -30,6 +30,7 @@ pub fn linear_regression(ts: &[i64], vs: &[f64], origin: i64) -> (f64, f64) {
 }
 
 /// `deriv`.
+#[derive(Clone)]
 pub struct Deriv;
 
 impl Kernel for Deriv {
@@ -43,6 +44,7 @@ impl Kernel for Deriv {
 }
 
 /// `predict_linear`.
+#[derive(Clone)]
 pub struct PredictLinear {
     /// How far ahead, seconds, for each step.
     pub ahead: Vec<f64>,
@@ -59,6 +61,7 @@ impl Kernel for PredictLinear {
 }
 
 /// `double_exponential_smoothing`; factors are checked by the caller.
+#[derive(Clone)]
 pub struct Smoothing {
     /// Smoothing factor for each step.
     pub smoothing: Vec<f64>,

@@ -40,8 +40,12 @@ impl Parser<'_> {
             _ => return Ok(()),
         };
         self.take()?;
-        if self.peek()?.kind == Kind::LeftParen {
+        let next = self.peek()?;
+        let fill = matches!(next.kind, Kind::Word(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight));
+        if next.kind == Kind::LeftParen {
             matching.include = self.label_list()?;
+        } else if !fill && !next.kind.starts_expression() {
+            return Err(self.unexpected(next, OPEN));
         }
         Ok(())
     }

@@ -121,6 +121,14 @@ fn errors_name_line_and_column() {
     assert_eq!(message("a +\n  b c"), "2:5: parse error: unexpected identifier \"c\"");
     assert_eq!(message("sum(a b)"), "1:7: parse error: unexpected identifier \"b\" in aggregation");
     assert_eq!(message("a</b>"), "1:6: parse error: unexpected end of input");
+    let open = |what: &str| format!("parse error: unexpected {what} in grouping opts, expected \"(\"");
+    assert_eq!(message("a + on (b) group_left"), format!("1:22: {}", open("end of input")));
+    assert_eq!(message("(a + on (b) group_right)"), format!("1:24: {}", open("\")\"")));
+    assert!(
+        ["c", "-c", "(c) d", "{d=\"e\"}", "sum(c)", "fill(1) c"]
+            .iter()
+            .all(|operand| { parse(&format!("a + on (b) group_left {operand}"), ParseOptions::all()).is_ok() })
+    );
     let flags_off = |text| parse(text, ParseOptions::default()).expect_err(text).message;
     assert_eq!(flags_off("info(a)"), "function \"info\" is not enabled");
     assert_eq!(flags_off("a anchored"), "anchored modifier is experimental and not enabled");

@@ -4,10 +4,11 @@
 //!
 //! *Not here:* duration arithmetic (`duration`), type checks (`check`): both are done before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::invariant::{self, Invariance};
-use super::{NodeId, Op, Pick, Plan, PlanNode, PlanOptions, RangeInput, RangeVector, totals};
+use super::{NodeId, Op, Pick, Plan, PlanNode, PlanOptions, RangeInput, RangeVector, share, totals};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, LabelsBuilder, MatchOp, Matcher, StepGrid, TimeRange};
 use crate::promql::ast::{Ast, At, Binary, Expr, ExprId, Shift, Subquery, VectorSelector};
@@ -32,6 +33,7 @@ pub fn build(ast: &Ast, grid: StepGrid, options: PlanOptions) -> Plan {
         invariance: invariant::analyse(ast),
         nodes: Vec::new(),
         requests: Vec::new(),
+        asked: HashMap::new(),
         tasks: Vec::new(),
         built: Vec::new(),
     };
@@ -54,12 +56,19 @@ pub fn build(ast: &Ast, grid: StepGrid, options: PlanOptions) -> Plan {
         value_type: ast.value_type(ast.root),
         grid,
         requests: builder.requests,
+        shared: Vec::new(),
         text: Arc::clone(&ast.text),
     };
     mark_streamed(&mut plan);
     totals::mark(&mut plan);
+    if options.share {
+        share::share(&mut plan);
+    }
     plan
 }
+
+/// A request as what makes it differ from others: conditions (a pattern is its text) and range.
+type Asked = (Vec<(Arc<str>, MatchOp, Arc<str>)>, TimeRange);
 
 enum Task {
     /// Plan a node and what is below it.
@@ -77,6 +86,8 @@ struct Builder<'a> {
     invariance: Vec<Invariance>,
     nodes: Vec<PlanNode>,
     requests: Vec<SelectRequest>,
+    /// Where each request stands in `requests`.
+    asked: HashMap<Asked, usize>,
     tasks: Vec<Task>,
     built: Vec<NodeId>,
 }
@@ -229,8 +240,12 @@ impl Builder<'_> {
         if windows.grid.is_empty() {
             range = TimeRange::new(0, -1);
         }
-        self.requests.push(SelectRequest { matchers: matchers.to_vec(), range });
-        self.requests.len() - 1
+        let conditions = matchers.iter().map(|m| (Arc::clone(&m.name), m.op, Arc::clone(&m.value))).collect();
+        let requests = &mut self.requests;
+        *self.asked.entry((conditions, range)).or_insert_with(|| {
+            requests.push(SelectRequest { matchers: matchers.to_vec(), range });
+            requests.len() - 1
+        })
     }
 
     fn select(&mut self, vs: &VectorSelector, grid: StepGrid, span: Span, pick: Pick) {

@@ -1,14 +1,17 @@
 //! The logical plan of a query: what is computed on which steps, with everything about time resolved.
 //!
 //! *Invariants:* a node stands after its inputs, so that evaluating `nodes` in order needs no recursion, and is the input
-//! of at most one other. `start()`, `end()`, `range()`, `step()`, `@` and offsets are gone: windows say absolute times.
+//! of at most one other that is no [`Op::Same`]. The nodes below a node are those right before it. No request is asked
+//! twice, and of equal parts only the first is evaluated. `start()`, `end()`, `range()`, `step()`, `@` and offsets are gone: windows say absolute times.
 //! What does not depend on the step is evaluated on one step and repeated by [`Op::Repeat`].
 //! No label set of stored data is part of a plan.
 //!
 //! *Not here:* how a node is computed (`exec`), what runs on which node (`query::distribute`).
 
 mod build;
+mod inputs;
 mod invariant;
+mod share;
 mod totals;
 
 use std::sync::Arc;
@@ -35,6 +38,8 @@ pub struct PlanOptions {
     pub lookback: i64,
     /// Step of subqueries that name none, milliseconds.
     pub subquery_step: i64,
+    /// Equal parts are evaluated once.
+    pub share: bool,
 }
 
 /// A planned query.
@@ -48,8 +53,10 @@ pub struct Plan {
     pub value_type: ValueType,
     /// Steps of the query.
     pub grid: StepGrid,
-    /// What is asked of storage; nodes refer to it by index.
+    /// What is asked of storage, each thing once; nodes refer to it by index.
     pub requests: Vec<SelectRequest>,
+    /// Nodes that [`Op::Same`] refers to, by `begin`, the larger part first.
+    pub shared: Vec<Shared>,
     /// The query's text: spans point into it.
     pub text: Arc<str>,
 }
@@ -65,6 +72,17 @@ pub struct PlanNode {
     pub span: Span,
     /// Computed series by series inside of the node that uses it, never held as a whole.
     pub streamed: bool,
+}
+
+/// A node whose value is used more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// First of the nodes below it.
+    pub begin: NodeId,
+    /// The node.
+    pub root: NodeId,
+    /// How often its value is used again.
+    pub again: u32,
 }
 
 /// What a selector yields for each step.
@@ -143,6 +161,9 @@ pub enum Op {
     },
     /// The value of a node with one step, on every step.
     Repeat(NodeId),
+    /// The value of an earlier node that stands for the same expression at another place of the text; what that node and
+    /// those below it had to say is said again about this place.
+    Same(NodeId),
     /// `-v`.
     Negate(NodeId),
     /// An operator on two scalars.

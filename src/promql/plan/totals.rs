@@ -6,7 +6,7 @@
 //!
 //! *Not here:* leaving them out (`exec::reader`).
 
-use super::{NodeId, Op, Pick, Plan, RangeInput};
+use super::{Op, Pick, Plan, RangeInput};
 use crate::promql::operator::BinaryOp;
 use crate::promql::signature::FunctionName;
 
@@ -34,7 +34,7 @@ pub(super) fn mark(plan: &mut Plan) {
         }
         let of_inputs =
             Wanted { totals: of_this.totals || wants_totals(op), buckets: of_this.buckets || wants_buckets(op) };
-        inputs(op).into_iter().for_each(|input| wanted[input.0 as usize] = of_inputs);
+        op.inputs(|input, _| wanted[input.0 as usize] = of_inputs);
     }
 }
 
@@ -62,29 +62,6 @@ fn wants_buckets(op: &Op) -> bool {
     }
 }
 
-/// The nodes a node takes values from.
-fn inputs(op: &Op) -> Vec<NodeId> {
-    match op {
-        Op::Number(_) | Op::String(_) | Op::Time | Op::Select { .. } => Vec::new(),
-        Op::Matrix(range) => subquery(&range.input).collect(),
-        Op::RangeCall { range, params, .. } => subquery(&range.input).chain(params.iter().copied()).collect(),
-        Op::Repeat(input) | Op::Negate(input) | Op::Absent { input, .. } => vec![*input],
-        Op::ScalarBinary { lhs, rhs, .. } | Op::VectorBinary { lhs, rhs, .. } => vec![*lhs, *rhs],
-        Op::VectorScalar { vector, scalar, .. } => vec![*vector, *scalar],
-        Op::Aggregate { input, param, .. } => param.iter().copied().chain([*input]).collect(),
-        Op::Info { input, info, .. } => vec![*input, *info],
-        Op::Call { args, .. } => args.clone(),
-    }
-}
-
-fn subquery(input: &RangeInput) -> impl Iterator<Item = NodeId> {
-    match input {
-        RangeInput::Stored(_) => None,
-        RangeInput::Subquery(inner) => Some(*inner),
-    }
-    .into_iter()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{PlanOptions, build};
@@ -95,7 +72,8 @@ mod tests {
     /// Whether each selector of a query does without buckets, in the order of the plan.
     fn without_buckets(query: &str) -> Vec<bool> {
         let ast = parse(query, ParseOptions::all()).unwrap();
-        let plan = build(&ast, StepGrid::instant(0), PlanOptions { lookback: 300_000, subquery_step: 60_000 });
+        let plan =
+            build(&ast, StepGrid::instant(0), PlanOptions { lookback: 300_000, subquery_step: 60_000, share: false });
         let of = |op: &Op| match op {
             Op::Select { pick, .. } => Some(*pick == Pick::Totals),
             Op::RangeCall { range, .. } if matches!(range.input, RangeInput::Stored(_)) => Some(range.totals),

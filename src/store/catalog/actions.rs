@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::block;
 use crate::model::{BlockName, Epoch, ShardId, TimeRange};
 use crate::store::layout::DataFile;
 
@@ -41,6 +42,22 @@ pub struct FileStats {
     pub max: BTreeMap<String, Value>,
     /// Number of nulls per column.
     pub nulls: BTreeMap<String, u64>,
+}
+
+impl FileStats {
+    /// What readers from outside may skip a block's file by.
+    pub fn of(file: &block::BlockFile) -> Self {
+        let mut stats = Self { rows: file.rows, ..Self::default() };
+        if let Some((first, last)) = &file.stats.metric {
+            stats.min.insert("metric".into(), first.as_str().into());
+            stats.max.insert("metric".into(), last.as_str().into());
+        }
+        if let Some((lowest, highest)) = file.stats.series_hash {
+            stats.min.insert("series_hash".into(), lowest.into());
+            stats.max.insert("series_hash".into(), highest.into());
+        }
+        stats
+    }
 }
 
 /// What we note about a file's block, for planning without opening it.
@@ -210,7 +227,7 @@ fn partition_values(file: &DataFile) -> BTreeMap<String, Option<String>> {
 }
 
 impl AddFile {
-    fn action(&self) -> Add {
+    fn action(&self, data_change: bool) -> Add {
         let stats = StatsJson {
             num_records: self.stats.rows,
             min_values: self.stats.min.clone(),
@@ -222,7 +239,7 @@ impl AddFile {
             partition_values: partition_values(&self.file),
             size: self.size as i64,
             modification_time: self.modified_ms,
-            data_change: true,
+            data_change,
             stats: serde_json::to_string(&stats).ok(),
             tags: Some(self.tags.to_map(&self.file.block)),
         }
@@ -308,8 +325,10 @@ pub fn commit_lines(app: &str, sequence: u64, timestamp_ms: i64, adds: &[AddFile
     for file in removes {
         push(&mut out, &Line { remove: Some(file.action(timestamp_ms)), ..Line::default() });
     }
+    // A compaction adds what it removes: to who follows the table nothing has changed.
+    let data_change = removes.is_empty() || removes.iter().any(|file| file.data_change);
     for file in adds {
-        push(&mut out, &Line { add: Some(file.action()), ..Line::default() });
+        push(&mut out, &Line { add: Some(file.action(data_change)), ..Line::default() });
     }
     out.freeze()
 }

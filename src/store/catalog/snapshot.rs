@@ -11,6 +11,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 
 use super::actions::{Add, BlockTags, Line, MetaData, Protocol, Remove, rows_of};
+use crate::block::{self, FileRef, Kind};
 use crate::model::{BlockName, TenantId, TimeRange};
 use crate::store::layout::{self, DataFile};
 
@@ -47,6 +48,19 @@ impl Block {
     /// The file of `kind`, if the block has one.
     pub fn file(&self, kind: &str) -> Option<&BlockFile> {
         self.files.iter().find(|file| file.kind == kind)
+    }
+
+    /// Its files as its reader wants them.
+    pub fn file_refs(&self) -> Result<Vec<FileRef>, block::Error> {
+        let unknown = |file: &BlockFile| block::Error::Corrupt {
+            path: file.key.to_string(),
+            what: format!("unknown kind of file {:?}", file.kind),
+        };
+        let file_ref = |file: &BlockFile| {
+            let kind = Kind::parse(&file.kind).ok_or_else(|| unknown(file))?;
+            Ok(FileRef { kind, path: file.key.clone(), size: file.size })
+        };
+        self.files.iter().map(file_ref).collect()
     }
 
     /// Bytes of all its files.
@@ -128,6 +142,12 @@ impl TableSnapshot {
     /// Last transaction per application: how far each shard has flushed.
     pub fn transactions(&self) -> &BTreeMap<String, u64> {
         &self.txns
+    }
+
+    /// When the newest file of a block was written, milliseconds; `None` for a block of another version.
+    pub fn written_ms(&self, block: &Block) -> Option<i64> {
+        let add = |file: &BlockFile| self.files.get(&layout::relative_to_table(&self.tenant, &file.key)?);
+        block.files.iter().filter_map(|file| Some(add(file)?.modification_time)).max()
     }
 
     /// Whether a file (given relative to the table) is part of this version.

@@ -291,7 +291,7 @@ mod tests {
         let mut sum = Apart::of(&of(1, 0.0, &[1.0, 2.0, 4.0]));
         sum.add(&of(0, 1.2, &[]), 1.0).unwrap();
         let whole = sum.whole();
-        assert_eq!((whole.schema, whole.zero_threshold, whole.zero_count), (0, 2f64.sqrt(), 1.0));
+        assert_eq!((whole.schema, whole.zero_threshold, whole.zero_count), (0, exponential_bound(1, 1), 1.0));
     }
 
     #[test]

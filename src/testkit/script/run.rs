@@ -12,6 +12,7 @@ use crate::model::{Labels, StepGrid};
 use crate::promql::ast::{Ast, At, Expr, ExprId};
 use crate::promql::exec::column::Sample;
 use crate::promql::exec::control::CancelToken;
+use crate::promql::exec::helpers::Helpers;
 use crate::promql::exec::result::{InstantSample, QueryResult, QueryValue};
 use crate::promql::exec::{Engine, EngineOptions, Times};
 use crate::promql::signature::FunctionName;
@@ -71,7 +72,7 @@ pub type Evaluate<'a, S> = &'a dyn Fn(&S, &Ast, Times) -> Result<QueryResult, St
 
 /// Runs a script against the engine; an error is one of the script itself.
 pub fn run_script(text: &str, options: EngineOptions) -> Result<Vec<Outcome>, String> {
-    let evaluate = |source: &MemorySource, ast: &Ast, times| query(options, source, ast, times);
+    let evaluate = |source: &MemorySource, ast: &Ast, times| query(&Engine::new(options), source, ast, times);
     run_script_with(text, &evaluate)
 }
 
@@ -80,19 +81,27 @@ pub fn run_script_with(text: &str, evaluate: Evaluate<'_, MemorySource>) -> Resu
     run(text, &mut MemorySource::new(), Runner { evaluate, variants: true })
 }
 
-/// Runs a script against the engine over any storage, each eval once, as it is written; an error is one of the script
-/// itself.
+/// Runs a script against the engine over any storage, each eval as it is written, on one thread and on four, which must
+/// agree bit for bit; an error is one of the script itself.
 pub fn run_script_on<S: Storage + Source>(
     text: &str,
     options: EngineOptions,
     storage: &mut S,
 ) -> Result<Vec<Outcome>, String> {
-    let evaluate = |source: &S, ast: &Ast, times| query(options, source, ast, times);
+    let evaluate = |source: &S, ast: &Ast, times| {
+        let alone = query(&Engine::new(options), source, ast, times);
+        let helped = query(&Engine::new(options).with_helpers(Helpers::eager(3)), source, ast, times);
+        // Every float prints as itself; NaN does not equal itself.
+        match format!("{alone:?}") == format!("{helped:?}") {
+            true => alone,
+            false => Err(format!("one thread answers {alone:?}, four answer {helped:?}")),
+        }
+    };
     run(text, storage, Runner { evaluate: &evaluate, variants: false })
 }
 
-fn query(options: EngineOptions, source: &dyn Source, ast: &Ast, times: Times) -> Result<QueryResult, String> {
-    let (engine, cancel) = (Engine::new(options), CancelToken::default());
+fn query(engine: &Engine, source: &dyn Source, ast: &Ast, times: Times) -> Result<QueryResult, String> {
+    let cancel = CancelToken::default();
     let query = engine.query(source, ast, times, &cancel);
     futures::executor::block_on(query).map_err(|e| e.to_string())
 }
