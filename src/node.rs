@@ -420,6 +420,7 @@ impl Parts {
             tables: Arc::clone(&self.tables),
             meta: self.views.clone(),
             blocks: Blocks::new(Arc::new(store), readers as usize),
+            config: Arc::clone(&self.config),
         };
         let options = QueryOptions {
             timeout: config.timeout,
@@ -436,6 +437,7 @@ impl Parts {
             total_bytes: config.max_total_bytes.0,
             features: config.features,
             slow: config.slow_log_threshold,
+            results_cache_bytes: usize::try_from(config.results_cache_bytes.0).unwrap_or(usize::MAX),
         };
         Queries::new(Arc::new(leaf), options, Arc::clone(&self.clock), self.metrics.query.clone())
     }

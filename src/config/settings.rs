@@ -169,6 +169,8 @@ section! {
         /// `promql-delayed-name-removal`, `promql-per-step-stats`, `use-start-timestamps`, `type-and-unit-labels`;
         /// `promql-duration-expr` is always on. The flag is also called `--enable-feature`.
         features: Features = Features::default();
+        /// Memory for finished steps of range queries, which later ones then need not compute again; 0 keeps none.
+        results_cache_bytes: ByteSize = ByteSize::mib(64), within ByteSize(0), ByteSize::gib(1024);
         /// Memory one query may take.
         max_bytes: ByteSize = ByteSize::gib(1), within ByteSize::mib(1), ByteSize::gib(1024);
         /// Memory all queries of the node may take together.

@@ -89,6 +89,21 @@ impl Annotations {
         self.entries.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether what both say, both say about the same place: otherwise the place to name depends on who spoke last.
+    pub fn agrees(&self, other: &Annotations) -> bool {
+        let place = |origin: &Origin| match origin {
+            Origin::Storage => None,
+            Origin::Expression(span, _) => Some(*span),
+        };
+        let (few, many) = if self.len() < other.len() { (self, other) } else { (other, self) };
+        few.entries.iter().all(|(key, origin)| many.entries.get(key).is_none_or(|o| place(o) == place(origin)))
+    }
+
     /// Adds a warning about the expression at `span`; `text` is without prefix and position.
     pub fn warning(&mut self, span: Span, text: impl Into<Box<str>>) {
         self.insert((Severity::Warning, text.into()), Origin::Expression(span, None));

@@ -19,6 +19,7 @@ pub mod pretty;
 mod printer;
 pub mod signature;
 pub mod source;
+pub mod stepwise;
 mod token;
 pub mod value_type;
 

@@ -32,8 +32,8 @@ pub trait SampleCursor: Send {
 pub struct SelectedSeries {
     /// Its label set.
     pub labels: Labels,
-    /// Where its samples stand in the storage: reading series by ascending places is cheapest. Where labels order them
-    /// just as well, all are 0.
+    /// Where its samples stand in the storage: reading series by ascending places is cheapest. Which of two series comes
+    /// first, their labels alone decide. Where labels order them just as well, all are 0.
     pub place: u32,
     /// Neighbours (by place) of the same batch are decoded together, and best read by one thread; 0 where each series is
     /// decoded on its own.

@@ -110,6 +110,8 @@ pub struct Spent {
     pub series: u64,
     /// Samples read from storage.
     pub samples: u64,
+    /// Steps that were not evaluated, because the results cache had them.
+    pub cached_steps: u64,
 }
 
 /// A query that is not over.

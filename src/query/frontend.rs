@@ -9,13 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::active::{Active, ActiveQueries, Job, QueryKind};
 use super::budget::{NodeBudget, QueryBudget};
 use super::job::{Done, Interrupted};
-use super::leaf::Leaf;
-use super::metrics::Metrics;
+use super::leaf::{Leaf, TenantSource};
+use super::metrics::{Bypass, Metrics};
+use super::results_cache::extent::Raster;
+use super::results_cache::{Asked, Key, ResultsCache};
 use super::slow::SlowLog;
 use crate::config::{Feature, Features};
 use crate::env::Clock;
@@ -39,6 +42,7 @@ const TREE_SHARE: usize = 2;
 
 /// What planning takes at most for a node of the tree: a copy, and a node in a list that may just be growing.
 const PLAN_BYTES: usize = size_of::<Node>() + 3 * size_of::<PlanNode>();
+use crate::store::counted::counting;
 
 /// Settings of queries.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,8 @@ pub struct QueryOptions {
     pub total_bytes: u64,
     /// From how long on a query is logged; zero logs none.
     pub slow: Duration,
+    /// What finished steps of range queries may take, bytes; 0 keeps none.
+    pub results_cache_bytes: usize,
 }
 
 /// A query.
@@ -76,6 +82,8 @@ pub struct QueryRequest {
     pub lookback_ms: Option<i64>,
     /// Count samples per step.
     pub count_samples: bool,
+    /// Neither take steps from the results cache nor put any there.
+    pub no_cache: bool,
 }
 
 /// An answer and what it cost: its bytes are held until this is dropped.
@@ -135,6 +143,7 @@ pub struct Queries {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) slow: SlowLog,
+    results: Option<Arc<ResultsCache>>,
 }
 
 impl Queries {
@@ -145,7 +154,9 @@ impl Queries {
         let helpers = Helpers::new(options.threads.saturating_sub(1));
         let active = ActiveQueries::new(clock.now_ms());
         let slow = SlowLog { threshold: options.slow };
-        Self { leaf, options, places, node, helpers, active, clock, metrics, slow }
+        let capacity = options.results_cache_bytes;
+        let results = (capacity > 0).then(|| Arc::new(ResultsCache::new(capacity, metrics.clone())));
+        Self { leaf, options, places, node, helpers, active, clock, metrics, slow, results }
     }
 
     /// Queries that are not over.
@@ -180,15 +191,16 @@ impl Queries {
 
     /// Answers a query.
     pub async fn run(&self, request: QueryRequest) -> Result<Answered, QueryError> {
-        let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples } = request;
+        let QueryRequest { tenant, text, times, timeout, lookback_ms, count_samples, no_cache } = request;
         let kind = if matches!(times, Times::Instant(_)) { QueryKind::Instant } else { QueryKind::Range };
         let (options, most) = (self.parse_options(), self.options.limits.max_bytes / TREE_SHARE);
         let at_once = text.len() <= AT_ONCE.0 && text.matches('~').count() <= AT_ONCE.1;
         let ast = at_once.then(|| checked(&text, times, options, most).inspect_err(|_| self.metrics.refused(kind)));
         let mut ast = ast.transpose()?;
         let on = |feature| self.options.features.has(feature);
+        let lookback = lookback_ms.unwrap_or(self.options.lookback_ms);
         let engine = Engine::new(EngineOptions {
-            lookback: lookback_ms.unwrap_or(self.options.lookback_ms),
+            lookback,
             limits: self.options.limits,
             delayed_name_removal: on(Feature::DelayedNameRemoval),
             use_start_timestamps: on(Feature::UseStartTimestamps),
@@ -197,31 +209,87 @@ impl Queries {
             ..EngineOptions::default()
         })
         .with_helpers(Arc::clone(&self.helpers));
+        let wishes = Wishes { lookback, count_samples, no_cache };
+        // A text so long that it is read later is not one that comes again and again.
+        let asked = ast.as_ref().and_then(|ast| self.asked(&tenant, ast, &engine, times, wishes));
+        let through = self.results.clone().zip(asked);
         let job = Job { tenant, kind, text, times: Some(times) };
-        let mut lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
-        let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &tokio::runtime::Handle| {
-            lap.next();
+        let lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
+        let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &Handle| {
             let budget = &active.budget;
             let ast = match ast.take() {
                 Some(ast) => ast,
                 None => within(budget, most, || checked(&active.job.text, times, options, most))?,
             };
             charge(budget, ast.heap_bytes())?;
-            let planned = ast.nodes.iter().filter(|n| !matches!(n.expr, Expr::Paren(_))).count();
-            let plan = within(budget, PLAN_BYTES * planned, || Ok(engine.plan(&ast, times)?))?;
-            charge(budget, plan.heap_bytes())?;
             let source = leaf.source(active);
-            let fetched = runtime.block_on(engine.fetch(&source, &plan, &active.cancel))?;
-            active.spend(|s| s.prepare = lap.next());
-            let meter = Arc::clone(&active.budget);
-            let result = engine.evaluate(&plan, fetched, times, &active.cancel, Some(meter))?;
-            active.spend(|s| {
-                (s.evaluate, s.series, s.samples) = (lap.next(), result.stats.series_read, result.stats.samples_read);
-            });
-            active.budget.settle(result.value.bytes() as u64);
+            let mut evaluator = Evaluator { engine, ast, source, active, runtime, lap };
+            let result = match through {
+                Some((results, asked)) => {
+                    let settled = counting(Arc::clone(&active.fetched), leaf.settled(&active.job.tenant));
+                    let settled = runtime.block_on(settled).map_err(EvalError::Storage)?;
+                    results.answer(&asked, settled, active, &mut |grid| evaluator.run(Times::Range(grid)))?
+                }
+                None => evaluator.run(times)?,
+            };
+            budget.settle(result.value.bytes() as u64);
             Ok::<_, QueryError>(result)
         };
         self.job(job, timeout, work).await.map(|Done { value: result, active }| Answered { result, active })
+    }
+
+    /// What to ask the results cache, if there is one and it can help.
+    fn asked(&self, tenant: &TenantId, ast: &Ast, engine: &Engine, times: Times, wishes: Wishes) -> Option<Asked> {
+        self.results.as_ref()?;
+        let Times::Range(grid) = times else { return None };
+        let reach = match () {
+            () if wishes.no_cache => Err(Bypass::Wanted),
+            () if wishes.count_samples => Err(Bypass::Counted),
+            () if grid.len() < 2 => Err(Bypass::OneStep),
+            () => engine.reach(ast, grid).map_err(Bypass::from),
+        };
+        let reach = reach.inspect_err(|why| self.metrics.bypassed(*why)).ok()?;
+        let (tenant, query) = (tenant.clone(), ast.to_string().into());
+        let key = Key { tenant, query, raster: Raster::of(grid), lookback: wishes.lookback };
+        Some(Asked { key, text: Arc::clone(&ast.text), grid, reach })
+    }
+}
+
+/// What a request says besides the query.
+#[derive(Clone, Copy)]
+struct Wishes {
+    lookback: i64,
+    count_samples: bool,
+    no_cache: bool,
+}
+
+/// Evaluates a query, or parts of its range one after another.
+struct Evaluator<'a> {
+    engine: Engine,
+    ast: Ast,
+    source: TenantSource,
+    active: &'a Active,
+    runtime: &'a Handle,
+    lap: Lap,
+}
+
+impl Evaluator<'_> {
+    fn run(&mut self, times: Times) -> Result<QueryResult, QueryError> {
+        self.lap.next();
+        let (engine, ast, cancel) = (&self.engine, &self.ast, &self.active.cancel);
+        let budget = &self.active.budget;
+        let planned = ast.nodes.iter().filter(|n| !matches!(n.expr, Expr::Paren(_))).count();
+        let plan = within(budget, PLAN_BYTES * planned, || Ok(engine.plan(ast, times)?))?;
+        charge(budget, plan.heap_bytes())?;
+        let fetched = self.runtime.block_on(engine.fetch(&self.source, &plan, cancel))?;
+        self.active.spend(|s| s.prepare += self.lap.next());
+        let result = engine.evaluate(&plan, fetched, times, cancel, Some(Arc::clone(budget) as _))?;
+        self.active.spend(|s| {
+            s.evaluate += self.lap.next();
+            s.series += result.stats.series_read;
+            s.samples += result.stats.samples_read;
+        });
+        Ok(result)
     }
 }
 

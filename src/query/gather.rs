@@ -74,7 +74,6 @@ impl Gathered {
 
     /// All series, each with one cursor over its pieces.
     pub fn into_series(self) -> Vec<SelectedSeries> {
-        let in_blocks = self.blocks > 0;
         let merged = |found: Found| SelectedSeries {
             labels: found.labels,
             place: 0,
@@ -83,18 +82,18 @@ impl Gathered {
         };
         let mut series: Vec<SelectedSeries> = self.series.into_iter().map(merged).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        if in_blocks {
-            number_places(&mut series);
-        }
+        number_places(&mut series);
         series
     }
 }
 
-/// Numbers series as blocks order them.
+/// Numbers series as blocks order them, also where no block takes part: sums must not change their last bit with a flush
+/// or with the length of the range.
 fn number_places(series: &mut [SelectedSeries]) {
     let keys: Vec<order::Key<'_>> = series.iter().map(|s| order::Key::new(&s.labels)).collect();
     let mut by_place: Vec<u32> = (0..series.len() as u32).collect();
-    by_place.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+    // In order of labels they come in long runs that a merging sort finds: half the time, 0.5 µs a series.
+    by_place.sort_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
     for (place, at) in (0u32..).zip(by_place) {
         series[at as usize].place = place;
     }

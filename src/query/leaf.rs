@@ -21,13 +21,14 @@ use super::budget::{QueryBudget, Steps};
 use super::gather::{Gathered, SERIES_BYTES};
 use super::lookup::giving_up;
 use crate::block::{self, PackedSeries};
+use crate::config::Config;
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
 use crate::ingest::ingester::Shard;
-use crate::meta::Views;
+use crate::meta::{self, Views};
 use crate::model::{Matcher, ShardId, TenantId, TimeRange};
 use crate::promql::source::{SelectRequest, SeriesSet, Source};
-use crate::store::catalog::snapshot::Block;
+use crate::store::catalog::snapshot::{Block, TableSnapshot};
 use crate::store::counted::counting;
 use crate::store::{FetchStats, Tables};
 
@@ -47,6 +48,8 @@ pub struct Leaf {
     pub meta: Views,
     /// Open blocks.
     pub blocks: Blocks,
+    /// Settings, for how late samples may come.
+    pub config: Arc<Config>,
 }
 
 /// A shard's part of a read.
@@ -132,18 +135,9 @@ impl Leaf {
     ) -> Result<(Vec<T>, Vec<Arc<Block>>), Error> {
         let heads = self.read_heads(tenant, from_head);
         let state = self.meta.current();
-        let decided = state.tables.get(tenant).and_then(|t| t.version);
-        let flushed = heads.iter().filter_map(|h| h.table_version).max();
-        let Some(version) = decided.max(flushed) else {
-            // Nothing of this tenant was ever flushed: its name, which anybody may make up, is not remembered.
+        let Some(table) = self.table(tenant, &heads, &state).await? else {
             return Ok((heads.into_iter().map(|h| h.found).collect(), Vec::new()));
         };
-        let pending = state.tables.get(tenant).cloned();
-        let table = self
-            .tables
-            .at(tenant, Some(version), move |v| pending.as_ref().and_then(|t| t.pending_at(v)))
-            .await
-            .map_err(storage)?;
         let epoch = state.shard_map.epoch;
         let floors: HashMap<ShardId, u64> = heads.iter().map(|h| (h.shard, h.flushed)).collect();
         let in_table = |block: &&Arc<Block>| match block.tags.shard {
@@ -154,6 +148,24 @@ impl Leaf {
         };
         let blocks = table.blocks_in(RAW, range).filter(in_table).cloned().collect();
         Ok((heads.into_iter().map(|h| h.found).collect(), blocks))
+    }
+
+    /// The tenant's table, at least as new as what any head says it has flushed; `None` if there is none.
+    pub(super) async fn table<T>(
+        &self,
+        tenant: &TenantId,
+        heads: &[HeadRead<T>],
+        state: &meta::State,
+    ) -> Result<Option<Arc<TableSnapshot>>, Error> {
+        let pending = state.tables.get(tenant).cloned();
+        let decided = pending.as_ref().and_then(|t| t.version);
+        let flushed = heads.iter().filter_map(|h| h.table_version).max();
+        let Some(version) = decided.max(flushed) else {
+            // Nothing of this tenant was ever flushed: its name, which anybody may make up, is not remembered.
+            return Ok(None);
+        };
+        let pending = move |v| pending.as_ref().and_then(|t| t.pending_at(v));
+        self.tables.at(tenant, Some(version), pending).await.map(Some).map_err(storage)
     }
 
     pub(super) fn read_heads<T>(&self, tenant: &TenantId, mut from_head: impl FnMut(&Head) -> T) -> Vec<HeadRead<T>> {

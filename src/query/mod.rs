@@ -16,7 +16,9 @@ pub mod merge;
 pub mod metrics;
 pub mod newest;
 pub mod read;
+pub mod results_cache;
 pub mod search;
+pub mod settled;
 pub mod slow;
 pub mod statistics;
 #[cfg(test)]

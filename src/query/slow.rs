@@ -57,6 +57,7 @@ impl SlowLog {
             cpu_ms = spent.cpu.map(ms),
             series = spent.series,
             samples = spent.samples,
+            cached_steps = spent.cached_steps,
             peak_bytes = active.peak_bytes(),
             bucket_bytes = fetched.bytes,
             bucket_requests = fetched.requests,

@@ -26,7 +26,7 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
     let bucket = Bucket::open("memory://").unwrap();
     let blocks = Blocks::new(Arc::clone(bucket.store()), 1 << 20);
     let tables = Arc::new(Tables::new(bucket, store::Metrics::register(&mut registry)));
-    let leaf = Leaf { shards: Vec::new(), tables, meta: meta::Machine::new().1, blocks };
+    let leaf = Leaf { shards: Vec::new(), tables, meta: meta::Machine::new().1, blocks, config: Arc::default() };
     let limits = Limits { max_bytes: 20_000, ..Limits::default() };
     let options = QueryOptions {
         timeout,
@@ -37,6 +37,7 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
         features: Features::default(),
         total_bytes: 40_000,
         slow: Duration::ZERO,
+        results_cache_bytes: 1 << 20,
     };
     let metrics = Metrics::register(&mut registry);
     (Arc::new(Queries::new(Arc::new(leaf), options, Arc::new(SystemClock::new()), metrics)), registry)
@@ -48,7 +49,8 @@ fn job(text: &str) -> Job {
 
 fn instant(text: &str) -> QueryRequest {
     let (tenant, text) = (TenantId::anonymous(), text.to_owned());
-    QueryRequest { tenant, text, times: Times::Instant(0), timeout: None, lookback_ms: None, count_samples: false }
+    let times = Times::Instant(0);
+    QueryRequest { tenant, text, times, timeout: None, lookback_ms: None, count_samples: false, no_cache: false }
 }
 
 /// A job that says when it works and goes on when told.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code, helpers included")]
 
+mod caching;
 mod discovery;
 mod federation;
 mod operating;

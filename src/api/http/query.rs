@@ -44,6 +44,7 @@ pub async fn instant(State(app): State<App>, Tenant(tenant): Tenant, params: Par
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
         count_samples: wanted != StatsWanted::None,
+        no_cache: no_cache(&params),
     };
     answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, wanted)
 }
@@ -72,6 +73,7 @@ pub async fn range(State(app): State<App>, Tenant(tenant): Tenant, params: Param
         timeout: timeout(&params)?,
         lookback_ms: lookback(&params)?,
         count_samples: wanted != StatsWanted::None,
+        no_cache: no_cache(&params),
     };
     answer(app.queries.run(request).await.map_err(|e| query_error(&e))?, limit, wanted)
 }
@@ -106,6 +108,11 @@ fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
     let wrong = |e| ApiError::new(ErrorType::BadData, format!("error parsing lookback delta duration: {e}"));
     // As in Prometheus, one that is not positive means the node's own.
     parse_duration(text).map(|ms| Some(ms).filter(|ms| *ms > 0)).map_err(wrong)
+}
+
+/// Whether the answer is to be computed from samples alone.
+fn no_cache(params: &Params) -> bool {
+    matches!(params.get("nocache"), Some("1" | "true"))
 }
 
 fn answer(answered: Answered, limit: usize, wanted: StatsWanted) -> Result<Response, ApiError> {

@@ -73,6 +73,7 @@ pub fn to_json(active: &Active, stats: &QueryStats, wanted: StatsWanted) -> Stri
         "storage": {
             "seriesRead": spent.series,
             "samplesRead": spent.samples,
+            "cachedSteps": spent.cached_steps,
             "bucketBytes": fetched.bytes,
             "bucketRequests": fetched.requests,
             "cacheHits": fetched.cache_hits,

@@ -1,7 +1,8 @@
 //! Aggregations that take series one by one: `sum avg min max count group stddev stdvar`.
 //!
-//! *Invariants:* samples of a group are added in the order in which storage is read, compensated, as Prometheus does; a
-//! group holds a few numbers per step and no series.
+//! *Invariants:* samples of a group are added in an order that labels alone decide (that of reading for stored series), so
+//! that a sum is the same whatever else the range holds; compensated, as Prometheus does. Only variances of what is
+//! computed already take it as it comes. A group holds a few numbers per step and no series.
 //!
 //! *Not here:* aggregations that need all series of a group at once (`select_k`).
 
@@ -94,6 +95,12 @@ impl Aggregation {
             budget.hold(0, grown)?;
         }
         Ok(())
+    }
+
+    /// Whether the order of series makes a last bit of difference at most. Variances go digits apart: they are taken in the
+    /// order in which the input comes, as Prometheus does.
+    pub fn is_compensated(&self) -> bool {
+        !matches!(self.op, AggregateOp::Stddev | AggregateOp::Stdvar)
     }
 
     /// The groups in order of the first series of each, by labels.

@@ -84,6 +84,10 @@ impl Histograms {
             }
             classic[n].members.push((upper, i));
         }
+        for Classic { members, .. } in &mut classic {
+            // Of bounds that are equal as numbers the counts are added: in an order that labels decide.
+            members.sort_by(|(a, i), (b, j)| a.total_cmp(b).then_with(|| series[*i].labels.cmp(&series[*j].labels)));
+        }
         for native in &mut native {
             native.twin = index.find(series[native.series].labels.canonical());
             if let Some(twin) = native.twin {

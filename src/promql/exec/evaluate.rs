@@ -49,6 +49,7 @@ pub struct Evaluation<'a> {
     notes: Annotations,
     said: Said,
     removal: NameRemoval,
+    entangled: bool,
 }
 
 impl<'a> Evaluation<'a> {
@@ -64,7 +65,8 @@ impl<'a> Evaluation<'a> {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
         let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
         let kept = (0, plan.nodes.len() * size_of::<Option<Value>>());
-        Self { plan, options, values, fetched, budget, kept, cancel, helpers, notes, said: Said::default(), removal }
+        let (said, entangled) = (Said::default(), false);
+        Self { plan, options, values, fetched, budget, kept, cancel, helpers, notes, said, removal, entangled }
     }
 
     /// Evaluates all nodes and returns the value of the root.
@@ -87,9 +89,9 @@ impl<'a> Evaluation<'a> {
         self.take(self.plan.root)
     }
 
-    /// Annotations and costs.
-    pub fn into_parts(self) -> (Annotations, Budget) {
-        (self.notes, self.budget)
+    /// Annotations, costs, and whether steps are entangled ([`QueryStats::entangled`](super::result::QueryStats)).
+    pub fn into_parts(self) -> (Annotations, Budget, bool) {
+        (self.notes, self.budget, self.entangled)
     }
 
     fn eval(&mut self, id: NodeId) -> Result<Value, Error> {
@@ -321,6 +323,7 @@ impl<'a> Evaluation<'a> {
     fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
         let mut pipeline = self.pipeline(id)?;
         if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
+            self.entangled = true;
             return Ok(pipeline.collect_at_once(&mut self.context())?.into());
         }
         let (mut out, mut ranks) = (Vec::new(), Vec::new());
@@ -362,7 +365,9 @@ impl<'a> Evaluation<'a> {
                 let (op, keys, span) = (*op, &keys, node.span);
                 let select = SelectK { op, keys, param, param_span, input_span, span, steps, instant };
                 let input = self.vector(*input)?;
-                Ok(Value::Vector(select.eval(input.series, &mut self.notes, &mut self.budget)?))
+                let (chosen, tied) = select.eval(input.series, &mut self.notes, &mut self.budget)?;
+                self.entangled |= tied;
+                Ok(Value::Vector(chosen))
             }
             (op, None) => {
                 let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
@@ -378,6 +383,7 @@ impl<'a> Evaluation<'a> {
         let at_once = self.removal == NameRemoval::AtOnce;
         if at_once && pipeline.drops_names() && pipeline.may_collide() {
             // Which series become equal is known only when all of them are there.
+            self.entangled = true;
             let all = pipeline.collect_at_once(&mut self.context())?;
             for (rank, series) in (0u32..).zip(&all) {
                 self.budget.check()?;
@@ -387,6 +393,9 @@ impl<'a> Evaluation<'a> {
         }
         // Group labels are all that is left of a series: its name need not be cut out of its labels.
         pipeline.delay_removal();
+        if aggregation.is_compensated() {
+            pipeline.order_by_labels();
+        }
         pipeline.run(&mut self.context(), |series, rank, budget| {
             let nameless = at_once && series.dropped;
             series.dropped &= !at_once;

@@ -46,6 +46,7 @@ use super::ast::Ast;
 use super::duration::fold_durations;
 use super::plan::{self, Op, Plan, PlanOptions};
 use super::source::{SeriesSet, Source};
+use super::stepwise::{self, Entangled};
 use crate::model::StepGrid;
 use control::{Budget, CancelToken, Limits, Meter};
 use counts::SampleCounts;
@@ -131,12 +132,7 @@ impl Engine {
     pub fn plan(&self, ast: &Ast, times: Times) -> Result<Plan, Error> {
         let mut ast = ast.clone();
         fold_durations(&mut ast, &times.grid()).map_err(Error::Duration)?;
-        let options = PlanOptions {
-            lookback: self.options.lookback,
-            subquery_step: self.options.subquery_step,
-            share: !self.options.count_samples,
-        };
-        let plan = plan::build(&ast, times.grid(), options);
+        let plan = plan::build(&ast, times.grid(), self.plan_options());
         // A subquery may ask for more steps than anything could hold; nothing is allocated before this check.
         let Limits { max_samples, max_bytes } = self.options.limits;
         for node in &plan.nodes {
@@ -150,6 +146,26 @@ impl Engine {
             }
         }
         Ok(plan)
+    }
+
+    /// How far behind a step of a range query the newest sample may lie that its value depends on, milliseconds; or why
+    /// steps of the query cannot be told apart.
+    pub fn reach(&self, ast: &Ast, grid: StepGrid) -> Result<i64, Entangled> {
+        if self.options.delayed_name_removal {
+            return Err(Entangled::Names);
+        }
+        let mut ast = ast.clone();
+        // What cannot be folded fails when it is planned.
+        fold_durations(&mut ast, &grid).map_err(|_| Entangled::Range)?;
+        stepwise::reach(&ast, grid.step, self.plan_options())
+    }
+
+    fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            lookback: self.options.lookback,
+            subquery_step: self.options.subquery_step,
+            share: !self.options.count_samples,
+        }
     }
 
     /// Fetches what a plan needs, one set per request.
@@ -187,10 +203,10 @@ impl Engine {
         budget.counts = self.options.count_samples.then(|| Box::new(SampleCounts::new(plan)));
         let mut evaluation = Evaluation::new(plan, self.options, sets, budget, (cancel, &self.helpers), annotations);
         let value = evaluation.run()?;
-        let (annotations, mut budget) = evaluation.into_parts();
+        let (annotations, mut budget, entangled) = evaluation.into_parts();
         let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)), &mut budget)?;
         let (peak_samples, counts) = (budget.peak_samples as u64, budget.counts.take());
-        let stats = QueryStats { samples_read: budget.samples_read, peak_samples, series_read, counts };
+        let stats = QueryStats { samples_read: budget.samples_read, peak_samples, series_read, counts, entangled };
         Ok(QueryResult { value, annotations, stats })
     }
 

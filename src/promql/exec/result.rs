@@ -96,6 +96,9 @@ pub struct QueryStats {
     pub series_read: u64,
     /// Samples per step, where they were asked for.
     pub counts: Option<Box<SampleCounts>>,
+    /// What a step's value is may depend on other steps: equal labels were looked for in the whole range, or the order
+    /// of series decided between equal values.
+    pub entangled: bool,
 }
 
 /// The answer of a query.

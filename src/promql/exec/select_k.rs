@@ -43,8 +43,13 @@ pub struct SelectK<'a> {
 }
 
 impl SelectK<'_> {
-    /// Evaluates it.
-    pub fn eval(&self, input: Vec<Series>, notes: &mut Annotations, budget: &mut Budget) -> Result<Vector, Error> {
+    /// Evaluates it, and says whether it took the order of the series to decide between equal values.
+    pub fn eval(
+        &self,
+        input: Vec<Series>,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+    ) -> Result<(Vector, bool), Error> {
         let params = || (0..self.steps).map(|s| self.param.at(s));
         let any_nan = params().any(f64::is_nan);
         let (max, min) = (params().fold(f64::MIN, f64::max), params().fold(f64::MAX, f64::min));
@@ -55,7 +60,7 @@ impl SelectK<'_> {
                     let text = format!("quantile value should be between 0 and 1, got {}", format_g(*q));
                     notes.warning(self.param_span, text);
                 }
-                return Ok(self.quantiles(&input, notes, budget)?.into());
+                return Ok((self.quantiles(&input, notes, budget)?.into(), false));
             }
             AggregateOp::LimitRatio => {
                 if any_nan {
@@ -71,7 +76,7 @@ impl SelectK<'_> {
                     return Err(Error::query("Parameter value is NaN"));
                 }
                 if max < 1.0 {
-                    return Ok(Vector::default());
+                    return Ok((Vector::default(), false));
                 }
                 if min <= i64::MIN as f64 {
                     return Err(Error::query(format!("Scalar value {} underflows int64", format_g(min))));
@@ -132,7 +137,12 @@ impl SelectK<'_> {
         Ok(made.filter(|s| !s.column.is_empty()).collect())
     }
 
-    fn choose(&self, input: Vec<Series>, notes: &mut Annotations, budget: &mut Budget) -> Result<Vector, Error> {
+    fn choose(
+        &self,
+        input: Vec<Series>,
+        notes: &mut Annotations,
+        budget: &mut Budget,
+    ) -> Result<(Vector, bool), Error> {
         let (groups, labels) = self.groups(&input, budget)?;
         // Lists of series: what is chosen on a step, in which order, and of which a column is made.
         let lists = size_of::<(f64, usize)>() + size_of::<usize>() + 2 * size_of::<Option<Series>>();
@@ -178,7 +188,8 @@ impl SelectK<'_> {
                 series.push(Series { column, ..s });
             }
         }
-        Ok(Vector { series, ordered: matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk) })
+        let tied = chosen.iter().any(|group| group.tied);
+        Ok((Vector { series, ordered: matches!(self.op, AggregateOp::Topk | AggregateOp::Bottomk) }, tied))
     }
 
     #[allow(clippy::too_many_arguments, reason = "one sample and everything that decides about it")]
@@ -217,6 +228,8 @@ impl SelectK<'_> {
 #[derive(Default)]
 struct Chosen {
     heap: Vec<(f64, usize)>,
+    /// On some step a series had to go although another one as bad stayed.
+    tied: bool,
 }
 
 impl Chosen {
@@ -239,6 +252,9 @@ impl Chosen {
         if worst < v || (worst.is_nan() && !v.is_nan()) {
             self.heap[0] = (v, i);
             self.down();
+            self.tied |= is_equal(worst, self.heap[0].0);
+        } else {
+            self.tied |= is_equal(worst, v);
         }
     }
 
@@ -276,6 +292,10 @@ impl Chosen {
             self.heap.sort_by(|a, b| crate::promql::functions::quantile::nan_first(&b.0, &a.0));
         }
     }
+}
+
+fn is_equal(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan())
 }
 
 /// Where a label set lies between 0 and 1, for `limit_ratio`: the hash of Prometheus' encoding of it.

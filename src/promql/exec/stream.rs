@@ -95,6 +95,18 @@ impl Pipeline {
         self.worker.rules.removal = NameRemoval::Delayed;
     }
 
+    /// Puts series of another node in order of labels, keeping their ranks. They come in an order that depends on which
+    /// others there are, and a sum in another order may have another last bit (or overflow the other way).
+    pub fn order_by_labels(&mut self) {
+        let all = self.series.as_slice();
+        let stored = matches!(all.first(), Some((_, Input::Stored(_))));
+        if !stored && !all.is_sorted_by(|(_, a), (_, b)| a.labels() <= b.labels()) {
+            let mut sorted: Vec<Ranked> = std::mem::take(&mut self.series).collect();
+            sorted.sort_by(|(_, a), (_, b)| a.labels().cmp(b.labels()));
+            self.series = sorted.into_iter();
+        }
+    }
+
     /// Whether series can lose their names on the way.
     pub fn drops_names(&self) -> bool {
         self.worker.stages.iter().any(Stage::drops_name) || self.worker.leaf.drops_names()

@@ -336,3 +336,39 @@ fn what_operations_make_is_metered_and_given_back_and_ends_when_cancelled() {
         }
     }
 }
+
+#[test]
+fn what_a_step_owes_to_others_is_noticed() {
+    let grid = StepGrid { start: 0, end: 600_000, step: 60_000 };
+    let entangled = |query| with(EngineOptions::default(), query, Times::Range(grid)).unwrap().stats.entangled;
+    for query in
+        ["a_total", "rate(a_total[5m])", "topk(2, a_total)", "topk(2, sum by (job) (a_total))", "sum(-b_total)"]
+    {
+        assert!(!entangled(query), "{query}");
+    }
+    // Both jobs have the same value; two metrics lose their names.
+    for query in ["topk(1, a_total)", "bottomk(1, sum by (job) (a_total))", "-(b_total or {job='y'})"] {
+        assert!(entangled(query), "{query}");
+    }
+}
+
+#[test]
+fn what_is_there_already_is_aggregated_in_order_of_labels() {
+    let mut source = MemorySource::new();
+    for (a, b, v) in [("1", "z", 1e308), ("2", "y", 1e308), ("3", "x", -1e308), ("4", "w", -1e308)] {
+        let labels = Labels::from_pairs([("__name__", "m"), ("a", a), ("b", b)]);
+        source.append(&labels, 0, 0, &Point::Float(v)).unwrap();
+    }
+    let ask = |query: &str| {
+        let ast = parse(query, ParseOptions::all()).unwrap();
+        let cancel = CancelToken::default();
+        let answer = block_on(Engine::default().query(&source, &ast, Times::Instant(0), &cancel));
+        let QueryValue::Vector(found) = answer.unwrap().value else { panic!("{query}") };
+        let Sample::Float(v) = found[0].sample else { panic!("{query}") };
+        v
+    };
+    // Groups appear in order of `a`, and are called by `b`: the other way round.
+    assert_eq!(ask("sum(m)"), f64::INFINITY);
+    assert_eq!(ask("sum(sum by (b) (m))"), f64::NEG_INFINITY);
+    assert_eq!(ask("sum(label_replace(m, 'a', '', '', ''))"), f64::NEG_INFINITY);
+}

@@ -27,7 +27,8 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(nan_first);
+    // Zeros have signs, which must not depend on the order of the values.
+    values.sort_unstable_by(|a, b| nan_first(a, b).then_with(|| a.total_cmp(b)));
     let n = values.len() as f64;
     let rank = q * (n - 1.0);
     let lower = rank.floor().max(0.0);

@@ -75,6 +75,7 @@ pub struct TableSnapshot {
     tenant: TenantId,
     /// `None` before the table's first version.
     version: Option<u64>,
+    history: Option<u64>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) meta_data: Option<MetaData>,
     /// By path relative to the table.
@@ -91,6 +92,7 @@ impl TableSnapshot {
         Self {
             tenant: tenant.clone(),
             version: None,
+            history: None,
             protocol: None,
             meta_data: None,
             files: BTreeMap::new(),
@@ -108,6 +110,12 @@ impl TableSnapshot {
     /// The version, `None` before the first.
     pub fn version(&self) -> Option<u64> {
         self.version
+    }
+
+    /// The last version (or that of the checkpoint this was read from) in which samples came or went: flushes of shards
+    /// only move what their heads showed before, and compactions what is in other blocks, so they do not count.
+    pub fn history(&self) -> Option<u64> {
+        self.history
     }
 
     /// All blocks, by first timestamp.
@@ -158,6 +166,9 @@ impl TableSnapshot {
         if version != next {
             return Err(format!("version {version} cannot follow, expected {next}"));
         }
+        if !is_flush(&lines) {
+            self.history = Some(version);
+        }
         let mut latest = i64::MIN;
         for line in lines {
             latest = latest.max(line.remove.as_ref().and_then(|r| r.deletion_timestamp).unwrap_or(i64::MIN));
@@ -199,7 +210,7 @@ impl TableSnapshot {
     }
 
     pub(crate) fn set_version(&mut self, version: u64) {
-        self.version = Some(version);
+        (self.version, self.history) = (Some(version), Some(version));
     }
 
     /// Groups the files into blocks; to be called once after the last change.
@@ -228,4 +239,18 @@ impl TableSnapshot {
         self.blocks = blocks.into_values().map(Arc::new).collect();
         self.blocks.sort_by_key(|block| block.tags.range.start);
     }
+}
+
+/// Whether a version takes no sample away and adds only those that shards flushed in it; what it says changes no data
+/// (a compaction) does neither.
+fn is_flush(lines: &[Line]) -> bool {
+    let flushed = |add: &Add| {
+        let origin = add.tags.as_ref().and_then(BlockTags::from_map).and_then(|tags| tags.epoch.zip(tags.shard));
+        let app = origin.map(|(epoch, shard)| layout::app_of(epoch, shard));
+        lines.iter().filter_map(|line| line.txn.as_ref()).any(|txn| Some(&txn.app_id) == app.as_ref())
+    };
+    lines.iter().all(|line| {
+        line.remove.as_ref().is_none_or(|remove| !remove.data_change)
+            && line.add.as_ref().is_none_or(|add| !add.data_change || flushed(add))
+    })
 }

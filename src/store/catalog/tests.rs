@@ -126,6 +126,42 @@ async fn snapshots_group_files_into_blocks_and_find_them_by_time() {
 }
 
 #[tokio::test]
+async fn flushes_leave_the_past_as_it_is_and_other_commits_do_not() {
+    let bucket = Bucket::open("memory://").unwrap();
+    write_versions(&bucket, 0..3).await;
+    let tables = Tables::new(bucket.clone(), Metrics::default());
+    let history = |version| {
+        let (tables, tenant) = (&tables, tenant());
+        async move { tables.at(&tenant, Some(version), |_| None).await.unwrap().history() }
+    };
+    assert_eq!(history(2).await, None);
+    let gone: Vec<_> = files_of_flush(0)
+        .iter()
+        .map(|add| RemoveFile { file: add.file.clone(), size: add.size, data_change: true })
+        .collect();
+    let write = |version, app, adds: Vec<AddFile>, gone: Vec<RemoveFile>| {
+        let (bucket, lines) = (&bucket, actions::commit_lines(app, version, START + 20 * HOUR, &adds, &gone));
+        async move { write_version(bucket, &Metrics::default(), &tenant(), version, &lines).await.unwrap() }
+    };
+    write(3, "shard-1-3", files_of_flush(3), vec![]).await;
+    assert_eq!(history(3).await, None);
+    write(4, "compactor", vec![], gone).await;
+    assert_eq!(history(4).await, Some(4));
+    let rewritten = RemoveFile { file: files_of_flush(1)[0].file.clone(), size: 1, data_change: false };
+    write(5, "compactor", files_of_flush(5), vec![rewritten]).await;
+    assert_eq!(history(5).await, Some(4), "a compaction changes no data");
+    write(6, "importer", files_of_flush(6), vec![]).await;
+    assert_eq!(history(6).await, Some(6), "not of the shard whose transaction it is");
+    let mut several = files_of_flush(7);
+    several[1].tags.shard = None;
+    write(7, "shard-1-3", several, vec![]).await;
+    assert_eq!(history(7).await, Some(7));
+    checkpoint::write(&bucket, &tables.latest(&tenant()).await.unwrap()).await.unwrap();
+    let read = Tables::new(bucket, Metrics::default()).latest(&tenant()).await.unwrap();
+    assert_eq!(read.history(), Some(7));
+}
+
+#[tokio::test]
 async fn refreshes_read_each_version_once_and_pending_ones_not_at_all() {
     let bucket = Bucket::open("memory://").unwrap();
     write_versions(&bucket, 0..3).await;
