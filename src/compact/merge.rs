@@ -134,7 +134,7 @@ pub(super) fn together(mut pieces: Vec<((u64, u64), Columns)>) -> Columns {
         let mut all = pieces.into_iter().map(|(_, c)| c);
         let mut out = all.next().unwrap_or_default();
         for piece in all {
-            append(&mut out, &piece);
+            out.append(&piece);
         }
         return out;
     }
@@ -150,18 +150,6 @@ pub(super) fn together(mut pieces: Vec<((u64, u64), Columns)>) -> Columns {
         last = Some((p, i));
     }
     out
-}
-
-fn append(out: &mut Columns, piece: &Columns) {
-    let base = out.len();
-    out.timestamps.extend_from_slice(&piece.timestamps);
-    out.values.extend_from_slice(&piece.values);
-    out.histograms.extend(piece.histograms.iter().map(|(i, h)| (base as u32 + i, h.clone())));
-    if !piece.starts.is_empty() || !out.starts.is_empty() {
-        out.starts.resize(base, 0);
-        out.starts.extend_from_slice(&piece.starts);
-        out.starts.resize(out.timestamps.len(), 0);
-    }
 }
 
 /// Appends sample `i` of a piece; `follows` says whether the sample before it there is the one before it here, without

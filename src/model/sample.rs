@@ -68,6 +68,24 @@ impl Columns {
         self.starts.clear();
     }
 
+    /// Appends all samples of `piece`, which are later than these.
+    pub fn append(&mut self, piece: &Columns) {
+        self.timestamps.extend_from_slice(&piece.timestamps);
+        self.append_values(piece);
+    }
+
+    /// As [`Columns::append`] where the timestamps of `piece` are here already.
+    pub fn append_values(&mut self, piece: &Columns) {
+        let base = self.values.len();
+        self.values.extend_from_slice(&piece.values);
+        self.histograms.extend(piece.histograms.iter().map(|(i, h)| (base as u32 + i, Arc::clone(h))));
+        if !piece.starts.is_empty() || !self.starts.is_empty() {
+            self.starts.resize(base, 0);
+            self.starts.extend_from_slice(&piece.starts);
+            self.starts.resize(self.values.len(), 0);
+        }
+    }
+
     /// Appends a float sample.
     pub fn push_float(&mut self, t: i64, v: f64) {
         self.timestamps.push(t);

@@ -24,6 +24,14 @@ pub trait SampleCursor: Send {
     /// Clears `out` and fills it with the next samples (a chunk's worth); `false` when there are none left.
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error>;
 
+    /// Appends all samples that are left to `out`; `piece` is room to work in.
+    fn read_into(&mut self, out: &mut Columns, piece: &mut Columns) -> Result<(), Error> {
+        while self.next(piece)? {
+            out.append(piece);
+        }
+        Ok(())
+    }
+
     /// The same samples for a second reader. Asked only of a cursor that was not read yet; what is packed is shared.
     fn fork(&self) -> Box<dyn SampleCursor>;
 }

@@ -117,16 +117,15 @@ struct FromBlock(Option<PackedSeries>);
 
 impl SampleCursor for FromBlock {
     fn next(&mut self, out: &mut Columns) -> Result<bool, Error> {
-        match self.0.take() {
-            Some(packed) => {
-                packed.swap_samples(out).map_err(storage)?;
-                Ok(!out.is_empty())
-            }
-            None => {
-                out.clear();
-                Ok(false)
-            }
+        out.clear();
+        if let Some(packed) = self.0.take() {
+            packed.append_to(out).map_err(storage)?;
         }
+        Ok(!out.is_empty())
+    }
+
+    fn read_into(&mut self, out: &mut Columns, _: &mut Columns) -> Result<(), Error> {
+        self.0.take().map_or(Ok(()), |packed| packed.append_to(out).map_err(storage))
     }
 
     fn fork(&self) -> Box<dyn SampleCursor> {

@@ -82,6 +82,13 @@ impl SampleCursor for Chain {
         Ok(false)
     }
 
+    fn read_into(&mut self, out: &mut Columns, piece: &mut Columns) -> Result<(), Error> {
+        while let Some(mut current) = self.rest.pop() {
+            current.read_into(out, piece)?;
+        }
+        Ok(())
+    }
+
     fn fork(&self) -> Box<dyn SampleCursor> {
         Box::new(Self { rest: self.rest.iter().map(|piece| piece.fork()).collect() })
     }

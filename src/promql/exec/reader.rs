@@ -17,11 +17,7 @@ use crate::promql::source::SampleCursor;
 /// Reads everything a cursor has into `out`.
 pub fn read_all(cursor: &mut dyn SampleCursor, out: &mut Columns, piece: &mut Columns) -> Result<(), Error> {
     out.clear();
-    // Never straight into `out`: a cursor may swap the buffer it is given for one of its own, and `out` would grow anew.
-    while cursor.next(piece).map_err(Error::Storage)? {
-        append(out, piece);
-    }
-    Ok(())
+    cursor.read_into(out, piece).map_err(Error::Storage)
 }
 
 /// Leaves of each histogram count, sum and whether it follows a reset. Where the store does not say so it is found out
@@ -36,18 +32,6 @@ pub fn totals_only(columns: &mut Columns) {
         };
         let totals = Histogram { schema: h.schema, reset_hint, count: h.count, sum: h.sum, ..Histogram::default() };
         before = Some(std::mem::replace(h, Arc::new(totals)));
-    }
-}
-
-fn append(out: &mut Columns, piece: &Columns) {
-    let base = out.len();
-    out.timestamps.extend_from_slice(&piece.timestamps);
-    out.values.extend_from_slice(&piece.values);
-    out.histograms.extend(piece.histograms.iter().map(|(i, h)| (base as u32 + i, Arc::clone(h))));
-    if !piece.starts.is_empty() || !out.starts.is_empty() {
-        out.starts.resize(base, 0);
-        out.starts.extend_from_slice(&piece.starts);
-        out.starts.resize(out.timestamps.len(), 0);
     }
 }
 
