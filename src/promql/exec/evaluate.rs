@@ -319,11 +319,17 @@ impl<'a> Evaluation<'a> {
         })
     }
 
+    /// Whether series become equal as their names go.
+    fn may_collide(&mut self, pipeline: &Pipeline) -> bool {
+        let mixed = pipeline.drops_names() && pipeline.mixes_names();
+        self.entangled |= mixed;
+        mixed && pipeline.may_collide()
+    }
+
     /// All series of a node that is computed series by series.
     fn collect(&mut self, id: NodeId) -> Result<Vector, Error> {
         let mut pipeline = self.pipeline(id)?;
-        if self.removal == NameRemoval::AtOnce && pipeline.drops_names() && pipeline.may_collide() {
-            self.entangled = true;
+        if self.removal == NameRemoval::AtOnce && self.may_collide(&pipeline) {
             return Ok(pipeline.collect_at_once(&mut self.context())?.into());
         }
         let (mut out, mut ranks) = (Vec::new(), Vec::new());
@@ -381,9 +387,8 @@ impl<'a> Evaluation<'a> {
     fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
         let mut pipeline = self.pipeline(input)?;
         let at_once = self.removal == NameRemoval::AtOnce;
-        if at_once && pipeline.drops_names() && pipeline.may_collide() {
-            // Which series become equal is known only when all of them are there.
-            self.entangled = true;
+        if at_once && self.may_collide(&pipeline) {
+            // What becomes of series that are equal is known only when all of them are there.
             let all = pipeline.collect_at_once(&mut self.context())?;
             for (rank, series) in (0u32..).zip(&all) {
                 self.budget.check()?;

@@ -5,13 +5,17 @@
 //!
 //! *Not here:* what is computed for one series (`exec::work`), operations that need several (`aggregate`, `join`, `call`).
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
 
 use super::column::{ScalarColumn, Series};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::helpers::Helpers;
-use super::labels::{TYPE_LABEL, UNIT_LABEL, has_equal, merge_equal};
+use super::labels::{TYPE_LABEL, UNIT_LABEL, has_equal, is_reserved, merge_equal};
 use super::parallel::{self, Seen, Take};
 use super::stage::Stage;
 use super::work::{Input, Leaf, NameRemoval, Read, Rules, Worker};
@@ -112,13 +116,24 @@ impl Pipeline {
         self.worker.stages.iter().any(Stage::drops_name) || self.worker.leaf.drops_names()
     }
 
-    /// Whether two series of the leaf become equal when their names are gone. Series of a leaf differ, so they do only
-    /// if they differ in reserved labels; one metric name and no type or unit labels rule that out cheaply.
-    pub fn may_collide(&self) -> bool {
+    /// Whether series of the leaf differ in reserved labels: without one metric name for all they may become equal when
+    /// names are gone, here or in another range.
+    pub fn mixes_names(&self) -> bool {
         let mut labels = self.series.as_slice().iter().map(|(_, input)| input.labels());
         let Some(first) = labels.next() else { return false };
         let metadata = |l: &Labels| l.has(TYPE_LABEL) || l.has(UNIT_LABEL);
         metadata(first) || labels.any(|l| l.metric() != first.metric() || metadata(l))
+    }
+
+    /// Whether two series of the leaf become equal when their names are gone; equal hashes count as equal.
+    pub fn may_collide(&self) -> bool {
+        let mut seen = HashSet::with_capacity_and_hasher(self.series.as_slice().len(), FixedState::default());
+        let hash = |labels: &Labels| {
+            let mut hasher = FixedState::default().build_hasher();
+            labels.iter().filter(|(name, _)| !is_reserved(name)).for_each(|pair| pair.hash(&mut hasher));
+            hasher.finish()
+        };
+        self.series.as_slice().iter().any(|(_, input)| !seen.insert(hash(input.labels())))
     }
 
     /// Computes all series, and hands those that have a sample to `take` one by one, with their ranks. What `take` leaves

@@ -338,6 +338,28 @@ fn what_operations_make_is_metered_and_given_back_and_ends_when_cancelled() {
 }
 
 #[test]
+fn series_of_several_metrics_are_not_all_held_to_see_whether_they_collide() {
+    let mut source = MemorySource::new();
+    for n in 0..1000 {
+        let (name, of) = if n % 2 == 0 { ("a", "even") } else { ("b", "odd") };
+        let labels = Labels::from_pairs([("__name__", name.to_owned()), (of, n.to_string())]);
+        for step in 0..31 {
+            source.append(&labels, step * 15_000, 0, &Point::Float((n * 31 + step) as f64)).unwrap();
+        }
+    }
+    // Their columns take 1,000 x 31 x 8 bytes.
+    let limits = Limits { max_bytes: 100_000, ..Limits::default() };
+    let engine = Engine::new(EngineOptions { limits, ..EngineOptions::default() });
+    let ask = |query: &str| {
+        let ast = parse(query, ParseOptions::all()).unwrap();
+        let times = Times::Range(StepGrid { start: 0, end: 450_000, step: 15_000 });
+        block_on(engine.query(&source, &ast, times, &CancelToken::default()))
+    };
+    assert!(ask("sum(rate({__name__=~'a|b'}[1m]))").is_ok());
+    assert!(matches!(ask("rate({__name__=~'a|b'}[1m])"), Err(Error::TooManyBytes { .. })));
+}
+
+#[test]
 fn what_a_step_owes_to_others_is_noticed() {
     let grid = StepGrid { start: 0, end: 600_000, step: 60_000 };
     let entangled = |query| with(EngineOptions::default(), query, Times::Range(grid)).unwrap().stats.entangled;
