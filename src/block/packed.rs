@@ -60,13 +60,16 @@ pub(crate) struct Packed {
     spare: Mutex<Vec<Decoded>>,
 }
 
+/// A timeline and which of its timestamps are wanted.
+pub(crate) type Line = (Arc<Vec<i64>>, Range<usize>);
+
 /// Samples of a series. Those of floats have timestamps only where they came from, so that they are copied once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Decoded {
     /// Samples, without timestamps if there are `lines`.
     pub(crate) columns: Columns,
     /// Timelines and the part of each, in order of time.
-    pub(crate) lines: SmallVec<[(Arc<Vec<i64>>, Range<usize>); 1]>,
+    pub(crate) lines: SmallVec<[Line; 1]>,
 }
 
 impl Decoded {
