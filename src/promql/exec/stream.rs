@@ -15,11 +15,11 @@ use super::column::{ScalarColumn, Series};
 use super::control::{Budget, CancelToken};
 use super::error::Error;
 use super::helpers::Helpers;
-use super::labels::{TYPE_LABEL, UNIT_LABEL, has_equal, is_reserved, merge_equal};
+use super::labels::{TYPE_LABEL, UNIT_LABEL, has_equal, merge_equal};
 use super::parallel::{self, Seen, Take};
 use super::stage::Stage;
 use super::work::{Input, Leaf, NameRemoval, Read, Rules, Worker};
-use crate::model::Labels;
+use crate::model::{Labels, METRIC_NAME};
 use crate::promql::annotations::Annotations;
 use crate::promql::plan::NodeId;
 use crate::promql::source::SelectedSeries;
@@ -116,24 +116,25 @@ impl Pipeline {
         self.worker.stages.iter().any(Stage::drops_name) || self.worker.leaf.drops_names()
     }
 
-    /// Whether series of the leaf differ in reserved labels: without one metric name for all they may become equal when
+    /// Whether series of the leaf may differ in reserved labels: without one metric name for all they may become equal when
     /// names are gone, here or in another range.
     pub fn mixes_names(&self) -> bool {
         let mut labels = self.series.as_slice().iter().map(|(_, input)| input.labels());
         let Some(first) = labels.next() else { return false };
-        let metadata = |l: &Labels| l.has(TYPE_LABEL) || l.has(UNIT_LABEL);
-        metadata(first) || labels.any(|l| l.metric() != first.metric() || metadata(l))
+        has_metadata(first) || labels.any(|l| l.metric() != first.metric() || has_metadata(l))
     }
 
-    /// Whether two series of the leaf become equal when their names are gone; equal hashes count as equal.
+    /// Whether two series of the leaf become equal when their names are gone. Equal hashes count as equal, and so do all
+    /// series with type or unit, of which some functions remove the name alone.
     pub fn may_collide(&self) -> bool {
         let mut seen = HashSet::with_capacity_and_hasher(self.series.as_slice().len(), FixedState::default());
         let hash = |labels: &Labels| {
             let mut hasher = FixedState::default().build_hasher();
-            labels.iter().filter(|(name, _)| !is_reserved(name)).for_each(|pair| pair.hash(&mut hasher));
+            labels.iter().filter(|(name, _)| *name != METRIC_NAME).for_each(|pair| pair.hash(&mut hasher));
             hasher.finish()
         };
-        self.series.as_slice().iter().any(|(_, input)| !seen.insert(hash(input.labels())))
+        let mut labels = self.series.as_slice().iter().map(|(_, input)| input.labels());
+        labels.any(|l| has_metadata(l) || !seen.insert(hash(l)))
     }
 
     /// Computes all series, and hands those that have a sample to `take` one by one, with their ranks. What `take` leaves
@@ -217,6 +218,10 @@ pub fn one(
         take(out, rank, context.budget)?;
     }
     Ok(read)
+}
+
+fn has_metadata(labels: &Labels) -> bool {
+    labels.has(TYPE_LABEL) || labels.has(UNIT_LABEL)
 }
 
 /// The scalar arguments of a function, one value per step each.
