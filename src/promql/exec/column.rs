@@ -179,3 +179,15 @@ pub enum Value {
     /// A range vector: the answer of an instant query.
     Matrix(Vec<super::result::RangeSeries>),
 }
+
+impl Value {
+    /// Samples and bytes of it.
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
+            Self::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + s.column.samples(), b + s.bytes())),
+            Self::Matrix(m) => m.iter().fold((0, 0), |(n, b), s| (n + s.samples(), b + s.bytes())),
+            _ => (0, 0),
+        }
+    }
+}

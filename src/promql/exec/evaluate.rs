@@ -79,7 +79,7 @@ impl<'a> Evaluation<'a> {
             }
             self.cancel.check()?;
             let value = self.eval(id)?;
-            let (samples, bytes) = size(&value);
+            let (samples, bytes) = value.size();
             self.kept = (self.kept.0 + samples, self.kept.1 + bytes);
             // What was used and what came up on the way is gone.
             self.budget.settle(self.kept.0, self.kept.1)?;
@@ -152,7 +152,7 @@ impl<'a> Evaluation<'a> {
     fn take(&mut self, id: NodeId) -> Result<Value, Error> {
         let taken = self.values.take(id);
         let taken = taken.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
-        let (samples, bytes) = size(&taken.value);
+        let (samples, bytes) = taken.value.size();
         if taken.last {
             self.kept = (self.kept.0 - samples, self.kept.1 - bytes);
             self.budget.release(samples, 0);
@@ -166,7 +166,7 @@ impl<'a> Evaluation<'a> {
     /// As [`Evaluation::take`] for a node that makes its own columns of those it takes.
     fn take_over(&mut self, id: NodeId) -> Result<Value, Error> {
         let value = self.take(id)?;
-        self.budget.release(0, size(&value).1);
+        self.budget.release(0, value.size().1);
         Ok(value)
     }
 
@@ -490,15 +490,5 @@ fn quoted_byte(b: u8) -> String {
         b'"' | b'\\' => format!("\\{}", b as char),
         0x20..0x7f => (b as char).to_string(),
         _ => format!("\\x{b:02x}"),
-    }
-}
-
-/// Samples and bytes of a value.
-fn size(value: &Value) -> (usize, usize) {
-    match value {
-        Value::Scalar(ScalarColumn::Steps(v)) => (v.len(), 8 * v.len()),
-        Value::Vector(v) => v.series.iter().fold((0, 0), |(n, b), s| (n + s.column.samples(), b + s.bytes())),
-        Value::Matrix(m) => m.iter().fold((0, 0), |(n, b), s| (n + s.samples(), b + s.bytes())),
-        _ => (0, 0),
     }
 }
