@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use parking_lot::Mutex;
@@ -18,7 +17,7 @@ use parking_lot::Mutex;
 use super::merge::{Input, Merge};
 use super::plan::{Job, RAW, Ripe, THIRD_MS, jobs};
 use super::{CompactError, Metrics};
-use crate::block::{self, BlockReader, BlockWriter, SeriesInput, WriterOptions};
+use crate::block::{BlockReader, BlockWriter, SeriesInput, WriterOptions};
 use crate::env::{Clock, crash};
 use crate::error::{HasKind, Kind};
 use crate::meta::{Answer, Command, Commit, Views};
@@ -38,7 +37,7 @@ const PAGE_ROWS: usize = 8;
 /// Samples from which on a block ends and another begins: about 200 MB.
 const MAX_BLOCK_SAMPLES: u64 = 1 << 29;
 
-/// Files uploaded, and blocks opened, at a time.
+/// Blocks opened at a time.
 const IN_FLIGHT: usize = 8;
 
 /// Settings of compaction.
@@ -149,13 +148,10 @@ impl Compactor {
         let inputs = self.open(&job).await?;
         let (owner, naming) = (tenant.clone(), Naming { start: job.start, sequence, inputs: names_hash(&job) });
         let runtime = tokio::runtime::Handle::current();
-        let work = move || runtime.block_on(merge_into_blocks(&owner, naming, inputs));
-        let built = tokio::task::spawn_blocking(work).await.map_err(|_| CompactError::Stopping)??;
-        let files: Vec<(AddFile, Bytes)> =
-            built.into_iter().flat_map(|block| files_of(block, &job, sequence, uploaded_ms)).collect();
-        let bytes_out: u64 = files.iter().map(|(add, _)| add.size).sum();
-        let adds: Vec<AddFile> = files.iter().map(|(add, _)| add.clone()).collect();
-        self.upload(tenant, files).await?;
+        let rewrite = Rewrite { tenant: owner, naming, bucket: self.bucket.clone(), modified_ms: uploaded_ms };
+        let work = move || runtime.block_on(rewrite.run(inputs));
+        let adds = tokio::task::spawn_blocking(work).await.map_err(|_| CompactError::Stopping)??;
+        let bytes_out: u64 = adds.iter().map(|add| add.size).sum();
         crash::point("compact-uploaded");
         self.commit(tenant, app, sequence, uploaded_ms, &adds, &removes(&snapshot, &job)).await?;
         crash::point("compact-committed");
@@ -177,14 +173,6 @@ impl Compactor {
             Ok::<_, CompactError>(Input { name: block.name.clone(), rank, reader })
         });
         stream::iter(opened).buffered(IN_FLIGHT).try_collect().await
-    }
-
-    async fn upload(&self, tenant: &TenantId, files: Vec<(AddFile, Bytes)>) -> Result<(), CompactError> {
-        let puts = files.into_iter().map(|(add, bytes)| async move {
-            self.bucket.put(&add.file.key(tenant), bytes).await?;
-            Ok::<(), CompactError>(())
-        });
-        stream::iter(puts).buffer_unordered(IN_FLIGHT).try_collect().await
     }
 
     async fn commit(
@@ -223,63 +211,77 @@ fn names_hash(job: &Job) -> u64 {
     xxhash_rust::xxh3::xxh3_64(names.join("\n").as_bytes())
 }
 
-/// Merges; a day with very many samples becomes several blocks.
-async fn merge_into_blocks(
-    tenant: &TenantId,
+/// Merges, and uploads what it makes.
+struct Rewrite {
+    tenant: TenantId,
     naming: Naming,
-    inputs: Vec<Input>,
-) -> Result<Vec<block::Block>, CompactError> {
-    let mut merge = Merge::new(inputs).await?;
-    let (mut done, mut open, mut samples) = (Vec::new(), None, 0);
-    while let Some(series) = merge.next().await? {
-        let writer = match &mut open {
-            Some(writer) => writer,
-            none => none.insert(BlockWriter::new(options(tenant, naming, done.len())).map_err(CompactError::Write)?),
-        };
-        let input = SeriesInput {
-            labels: &series.labels,
-            hash: series.hash,
-            samples: &series.samples,
-            exemplars: &series.exemplars,
-        };
-        writer.push(input).map_err(CompactError::Write)?;
-        samples += series.samples.len() as u64;
-        if samples >= MAX_BLOCK_SAMPLES {
-            done.extend(open.take().map(BlockWriter::finish).transpose().map_err(CompactError::Write)?);
-            samples = 0;
+    bucket: Bucket,
+    modified_ms: i64,
+}
+
+impl Rewrite {
+    /// A period with very many samples becomes several blocks; each leaves the memory before the next one begins.
+    async fn run(&self, inputs: Vec<Input>) -> Result<Vec<AddFile>, CompactError> {
+        let mut merge = Merge::new(inputs).await?;
+        let (mut adds, mut open, mut samples, mut parts) = (Vec::new(), None, 0, 0);
+        while let Some(series) = merge.next().await? {
+            let writer = match &mut open {
+                Some(writer) => writer,
+                none => none.insert(BlockWriter::new(self.options(parts)).map_err(CompactError::Write)?),
+            };
+            let input = SeriesInput {
+                labels: &series.labels,
+                hash: series.hash,
+                samples: &series.samples,
+                exemplars: &series.exemplars,
+            };
+            writer.push(input).map_err(CompactError::Write)?;
+            samples += series.samples.len() as u64;
+            if samples >= MAX_BLOCK_SAMPLES {
+                self.finish(&mut open, &mut adds).await?;
+                (samples, parts) = (0, parts + 1);
+            }
+        }
+        self.finish(&mut open, &mut adds).await?;
+        Ok(adds)
+    }
+
+    fn options(&self, part: usize) -> WriterOptions {
+        let Naming { start, sequence, inputs } = self.naming;
+        let name = BlockName::of_compaction(start, sequence, inputs, part);
+        WriterOptions {
+            slice_ms: SLICE_MS,
+            page_rows: PAGE_ROWS,
+            ..WriterOptions::flush(name).for_tenant(&self.tenant)
         }
     }
-    done.extend(open.map(BlockWriter::finish).transpose().map_err(CompactError::Write)?);
-    Ok(done)
-}
 
-fn options(tenant: &TenantId, naming: Naming, part: usize) -> WriterOptions {
-    let name = BlockName::of_compaction(naming.start, naming.sequence, naming.inputs, part);
-    WriterOptions { slice_ms: SLICE_MS, page_rows: PAGE_ROWS, ..WriterOptions::flush(name).for_tenant(tenant) }
-}
-
-fn files_of(block: block::Block, job: &Job, sequence: u64, modified_ms: i64) -> Vec<(AddFile, Bytes)> {
-    let tags = BlockTags {
-        range: TimeRange::new(block.min_ts, block.max_ts),
-        shard: None,
-        epoch: None,
-        window_start: job.start,
-        generation: 0,
-        sequence,
-        samples: block.samples,
-    };
-    let name = block.name;
-    let add = |file: block::BlockFile| {
-        let add = AddFile {
-            file: DataFile::new(RAW, file.kind.as_str(), job.start, name.clone()),
-            size: file.bytes.len() as u64,
-            modified_ms,
-            stats: catalog::FileStats::of(&file),
-            tags: tags.clone(),
+    /// Uploads the block being written, if there is one.
+    async fn finish(&self, open: &mut Option<BlockWriter>, adds: &mut Vec<AddFile>) -> Result<(), CompactError> {
+        let Some(writer) = open.take() else { return Ok(()) };
+        let block = writer.finish().map_err(CompactError::Write)?;
+        let tags = BlockTags {
+            range: TimeRange::new(block.min_ts, block.max_ts),
+            shard: None,
+            epoch: None,
+            window_start: self.naming.start,
+            generation: 0,
+            sequence: self.naming.sequence,
+            samples: block.samples,
         };
-        (add, file.bytes)
-    };
-    block.files.into_iter().map(add).collect()
+        for file in block.files {
+            let add = AddFile {
+                file: DataFile::new(RAW, file.kind.as_str(), self.naming.start, block.name.clone()),
+                size: file.bytes.len() as u64,
+                modified_ms: self.modified_ms,
+                stats: catalog::FileStats::of(&file),
+                tags: tags.clone(),
+            };
+            self.bucket.put(&add.file.key(&self.tenant), file.bytes).await?;
+            adds.push(add);
+        }
+        Ok(())
+    }
 }
 
 /// What the compacted blocks were made of: it lives on in them.

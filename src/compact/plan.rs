@@ -56,7 +56,7 @@ pub fn jobs(table: &TableSnapshot, ripe: Ripe, except: &BTreeSet<BlockName>) -> 
     jobs
 }
 
-/// The ripe periods of one length that have several blocks.
+/// The ripe periods of one length of which several blocks can become one.
 fn of_length(table: &TableSnapshot, blocks: &[Arc<Block>], length: i64, ripe: Ripe) -> Vec<Job> {
     let mut periods: BTreeMap<i64, Vec<Arc<Block>>> = BTreeMap::new();
     for block in blocks {
@@ -64,9 +64,16 @@ fn of_length(table: &TableSnapshot, blocks: &[Arc<Block>], length: i64, ripe: Ri
     }
     let is_ripe = |(start, blocks): &(i64, Vec<Arc<Block>>)| {
         let written = blocks.iter().filter_map(|b| table.written_ms(b)).max().unwrap_or(i64::MIN);
-        blocks.len() > 1 && start.saturating_add(length) <= ripe.ended_by_ms && written <= ripe.quiet_since_ms
+        !is_done(blocks) && start.saturating_add(length) <= ripe.ended_by_ms && written <= ripe.quiet_since_ms
     };
     periods.into_iter().filter(is_ripe).map(|(start, blocks)| Job { start, blocks }).collect()
+}
+
+/// Whether blocks are one, or the parts of what one compaction made: nothing would come of merging them.
+fn is_done(blocks: &[Arc<Block>]) -> bool {
+    let compaction = |block: &Arc<Block>| block.tags.shard.is_none().then_some(block.tags.sequence);
+    blocks.len() < 2
+        || (compaction(&blocks[0]).is_some() && blocks.iter().all(|b| compaction(b) == compaction(&blocks[0])))
 }
 
 fn floor(t: i64, length: i64) -> i64 {

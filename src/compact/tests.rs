@@ -179,3 +179,19 @@ fn a_period_is_ripe_when_it_is_over_and_quiet_and_has_several_blocks() {
     let bad = BlockName::of_flush(Epoch(1), ShardId(0), 0, 3);
     assert_eq!(periods(Ripe::ALWAYS, &[bad]), [(-DAY_MS, 2)]);
 }
+
+#[test]
+fn the_parts_of_one_compaction_are_not_merged_again_unless_something_came_late() {
+    let part = |part: usize, sequence: u64| {
+        let mut add = added(0, sequence, 50);
+        add.file.block = BlockName::of_compaction(0, sequence, 7, part);
+        (add.tags.shard, add.tags.epoch) = (None, None);
+        add
+    };
+    let sizes = |adds: &[AddFile]| -> Vec<usize> {
+        jobs(&table(adds), Ripe::ALWAYS, &BTreeSet::new()).iter().map(|j| j.blocks.len()).collect()
+    };
+    assert!(sizes(&[part(0, 3), part(1, 3)]).is_empty());
+    assert_eq!(sizes(&[part(0, 3), part(1, 3), added(0, 9, 50)]), [3]);
+    assert_eq!(sizes(&[part(0, 3), part(0, 4)]), [2]);
+}

@@ -246,7 +246,7 @@ impl Queries {
             () if wishes.no_cache => Err(Bypass::Wanted),
             () if wishes.count_samples => Err(Bypass::Counted),
             () if grid.len() < 2 => Err(Bypass::OneStep),
-            () => engine.reach(ast, grid).map_err(Bypass::from),
+            () => engine.reach(ast, grid).map_err(Bypass::Entangled),
         };
         let reach = reach.inspect_err(|why| self.metrics.bypassed(*why)).ok()?;
         let (tenant, query) = (tenant.clone(), ast.to_string().into());

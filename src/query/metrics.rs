@@ -5,9 +5,10 @@
 //!
 //! *Not here:* the bucket (`store::metrics`).
 
+use std::fmt::Write;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -43,7 +44,7 @@ pub enum Outcome {
 }
 
 /// Why the results cache was not asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bypass {
     /// The client wanted it so.
     Wanted,
@@ -51,32 +52,15 @@ pub enum Bypass {
     Counted,
     /// The range has one step.
     OneStep,
-    /// The query asks where its range begins or ends.
-    Range,
-    /// Series may become equal by losing their names.
-    Names,
-    /// The order of series decides.
-    Order,
-    /// A parameter is judged for all steps together.
-    Parameter,
-    /// A subquery has steps in no window.
-    Gaps,
-    /// Reset hints of native histograms decide.
-    Hints,
-    /// Nothing is read.
-    Constant,
+    /// Steps of the query cannot be told apart.
+    Entangled(Entangled),
 }
 
-impl From<Entangled> for Bypass {
-    fn from(why: Entangled) -> Self {
-        match why {
-            Entangled::Range => Self::Range,
-            Entangled::Names => Self::Names,
-            Entangled::Order => Self::Order,
-            Entangled::Parameter => Self::Parameter,
-            Entangled::Gaps => Self::Gaps,
-            Entangled::Hints => Self::Hints,
-            Entangled::Constant => Self::Constant,
+impl EncodeLabelValue for Bypass {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Entangled(why) => write!(encoder, "{why:?}"),
+            other => write!(encoder, "{other:?}"),
         }
     }
 }
