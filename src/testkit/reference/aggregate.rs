@@ -40,6 +40,17 @@ struct Members<'s> {
     floats: Vec<f64>,
     /// With the metric each belongs to.
     histograms: Vec<(&'s str, &'s Histogram)>,
+    /// How many floats come before each of them.
+    floats_before: Vec<usize>,
+}
+
+impl Members<'_> {
+    /// Whether floats and histograms are found to be mixed: nothing behind buckets that do not fit is looked at.
+    fn mixed(&self) -> bool {
+        let Some((_, first)) = self.histograms.first() else { return false };
+        let misfit = self.histograms.iter().position(|(_, h)| h.is_custom() != first.is_custom());
+        misfit.map_or(self.floats.len(), |at| self.floats_before[at]) > 0
+    }
 }
 
 /// Where native histograms are added up.
@@ -79,11 +90,14 @@ impl Evaluator<'_> {
     }
 
     fn aggregate_step(&mut self, op: AggregateOp, span: Span, members: &[&Series], t: i64) -> Option<Sample> {
-        let mut present = Members { floats: Vec::new(), histograms: Vec::new() };
+        let mut present = Members { floats: Vec::new(), histograms: Vec::new(), floats_before: Vec::new() };
         for s in members {
             match s.samples.get(&t) {
                 Some(Sample::Float(v)) => present.floats.push(*v),
-                Some(Sample::Histogram(h)) => present.histograms.push((s.labels.metric(), h)),
+                Some(Sample::Histogram(h)) => {
+                    present.histograms.push((s.labels.metric(), h));
+                    present.floats_before.push(present.floats.len());
+                }
                 None => {}
             }
         }
@@ -96,10 +110,13 @@ impl Evaluator<'_> {
             AggregateOp::Count => return Some(Sample::Float(count as f64)),
             AggregateOp::Group => return Some(Sample::Float(1.0)),
             AggregateOp::Sum | AggregateOp::Avg if !histograms.is_empty() => {
-                // What is to be said of buckets that do not fit is said even if there are floats too.
-                let of = if floats.is_empty() { Summed::Group } else { Summed::MixedGroup };
-                let sum = self.sum_of_histograms(histograms, op == AggregateOp::Avg, of, span);
-                if !floats.is_empty() {
+                // In the order of the series: behind floats histograms are not added, and buckets that do not fit end all.
+                let of = if present.mixed() { Summed::MixedGroup } else { Summed::Group };
+                let behind_floats = present.floats_before[0] > 0;
+                let sum = (!behind_floats)
+                    .then(|| self.sum_of_histograms(histograms, op == AggregateOp::Avg, of, span))
+                    .flatten();
+                if present.mixed() {
                     self.notes.warning(span, notes::FLOATS_AND_HISTOGRAMS_AGGREGATED);
                     return None;
                 }
