@@ -17,6 +17,8 @@ pub mod env;
 // Wires and pure computation.
 pub mod proto;
 
+pub mod peers;
+
 pub mod chunk;
 
 pub mod promql;

@@ -34,7 +34,7 @@ use crate::ingest::gate::{Gate, GateOptions};
 use crate::ingest::ingester::Shard;
 use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::shard::{ShardMachine, ShardState};
-use crate::ingest::{self, Ingest};
+use crate::ingest::{self, Ingest, Shards};
 use crate::meta::{self, Answer, ClusterId, Command, Copier, Init, ShardMap, Views, rebuild};
 use crate::model::{NodeId, ShardId};
 use crate::promql::exec::control::Limits;
@@ -127,11 +127,13 @@ impl Node {
             query: query::Metrics::register(registry),
         };
         let parts = Parts::open(Arc::new(config), clock, raft_metrics, metrics).await?;
-        let shards = parts.start_shards().await?;
-        let budgets = count_series(&shards);
+        let started = parts.start_shards().await?;
+        let shards = Shards::default();
+        started.iter().for_each(|shard| shards.add(Arc::clone(shard)));
+        let budgets = count_series(&started);
         let mut background = JoinSet::new();
         background.spawn(parts.copier().run());
-        let ingest = Arc::new(parts.ingest(shards.clone(), budgets));
+        let ingest = Arc::new(parts.ingest(started.clone(), shards.clone(), budgets));
         let flush_interval = parts.config.flush.check_interval;
         background.spawn(Arc::clone(&ingest.flusher).run(flush_interval));
         background.spawn(background::observe(Arc::clone(&ingest)));
@@ -163,7 +165,7 @@ impl Node {
         ready.set_ready();
         let took = parts.clock.monotonic().saturating_sub(began);
         tracing::info!(%address, bucket = parts.bucket.url(), took_ms = took.as_millis() as u64, "ready");
-        let mut groups: Vec<Group> = shards.iter().map(|s| s.group.clone()).collect();
+        let mut groups: Vec<Group> = started.iter().map(|s| s.group.clone()).collect();
         groups.push(parts.meta.clone());
         Ok(Self {
             host: parts.host,
@@ -358,11 +360,11 @@ impl Parts {
         }
     }
 
-    fn ingest(&self, shards: Vec<Arc<Shard>>, budgets: SeriesBudgets) -> Ingest {
+    fn ingest(&self, started: Vec<Arc<Shard>>, shards: Shards, budgets: SeriesBudgets) -> Ingest {
         let config = &self.config;
         let out_of_order_ms = self.out_of_order_ms();
         let flusher = Flusher {
-            shards: shards.clone(),
+            shards,
             meta: self.meta.clone(),
             views: self.views.clone(),
             bucket: self.bucket.clone(),
@@ -387,7 +389,7 @@ impl Parts {
         let body_bytes = config.write.max_body_bytes.0 as usize;
         Ingest {
             config: Arc::clone(config),
-            distributor: Distributor::new(self.shard_map(), shards),
+            distributor: Distributor::new(self.shard_map(), started),
             flusher: Arc::new(flusher),
             gate: Gate::new(gate, self.metrics.ingest.clone()),
             budgets,
@@ -412,7 +414,7 @@ impl Parts {
         CachedStore::open(store, cache, self.metrics.store.clone()).await.context("open the cache of blocks")
     }
 
-    fn queries(&self, shards: Vec<Arc<Shard>>, store: CachedStore) -> Queries {
+    fn queries(&self, shards: Shards, store: CachedStore) -> Queries {
         let config = &self.config.query;
         let readers = self.config.store.cache_memory_bytes.0 / READER_SHARE;
         let leaf = Leaf {

@@ -1,6 +1,6 @@
-//! Upstream wire formats, generated from `proto/vendor` or by `prometheus-client`, which has them anyway.
+//! Wire formats: upstream's, generated from `proto/vendor` or by `prometheus-client`, which has them anyway, and our own.
 //!
-//! *Invariants:* these types are for encoding (load generator, self-monitoring, remote read, federation) and as the oracle of tests.
+//! *Invariants:* upstream's types are for encoding (load generator, self-monitoring, remote read, federation) and as the oracle of tests.
 //!
 //! *Not here:* decoding of write requests (`ingest::decode`, by hand: seven times faster than these types).
 
@@ -17,4 +17,10 @@ pub mod prometheus {
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod write_v2 {
     include!(concat!(env!("OUT_DIR"), "/io.prometheus.write.v2.rs"));
+}
+
+/// What nodes of a cluster say to each other.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/metrolith.v1.rs"));
 }

@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use source::Source;
 
 /// Modules from the bottom of the dependencies to the top; the same order as in `src/lib.rs`.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "error",
     "model",
     "config",
     "telemetry",
     "env",
     "proto",
+    "peers",
     "chunk",
     "promql",
     "raft",

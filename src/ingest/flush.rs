@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::reply::read_flushed_reply;
 use super::series_budget::SeriesBudgets;
 use super::shard::ClosedWindow;
+use super::shards::Shards;
 use crate::env::{Clock, crash};
 use crate::head::WindowState;
 use crate::meta::{self, Answer, Command, Commit, Views};
@@ -54,7 +55,7 @@ pub struct FlushOptions {
 /// Moves windows to the table.
 pub struct Flusher {
     /// The shards of this node.
-    pub shards: Vec<Arc<Shard>>,
+    pub shards: Shards,
     /// Meta's group, which decides commits.
     pub meta: Group,
     /// What meta has decided.
@@ -98,14 +99,14 @@ impl Flusher {
         let mut last_pressed = self.pass.lock().await;
         let now = self.clock.now_ms();
         let monotonic = self.clock.monotonic();
-        let pressed =
-            self.shards.iter().map(|s| s.state.read().head.bytes() as u64).sum::<u64>() > self.options.pressure_bytes;
+        let pressed = self.shards.all().iter().map(|s| s.state.read().head.bytes() as u64).sum::<u64>()
+            > self.options.pressure_bytes;
         // What a close frees is seen only after its flush: closing again at once would only make small blocks.
         let pressed = pressed && last_pressed.is_none_or(|last| monotonic.saturating_sub(last) >= PRESSURE_PAUSE);
         if pressed {
             *last_pressed = Some(monotonic);
         }
-        for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
+        for shard in self.shards.all().iter().filter(|s| s.group.is_leader()) {
             let due = shard.windows_to_close(|start| start + WINDOW_MS + self.options.out_of_order_ms <= now, pressed);
             self.close(shard, &due).await?;
         }
@@ -115,7 +116,7 @@ impl Flusher {
     /// Closes every window and flushes it.
     pub async fn flush_all(&self) -> Result<(), IngestError> {
         let _one = self.pass.lock().await;
-        for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
+        for shard in self.shards.all().iter().filter(|s| s.group.is_leader()) {
             let due = shard.windows_to_close(|_| true, false);
             self.close(shard, &due).await?;
         }
@@ -133,7 +134,7 @@ impl Flusher {
     /// Flushes what is closed; a shard that fails does not hold up the others. Answers the first failure.
     async fn flush_closed(&self) -> Result<(), IngestError> {
         let mut outcome = Ok(());
-        for shard in self.shards.iter().filter(|s| s.group.is_leader()) {
+        for shard in self.shards.all().iter().filter(|s| s.group.is_leader()) {
             if let Err(e) = self.flush_shard(shard).await {
                 self.metrics.flush_failures.inc();
                 let what = "flush failed, the windows stay in memory and in the log until it succeeds";

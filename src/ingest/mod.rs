@@ -24,6 +24,8 @@ pub mod queue;
 pub mod reply;
 pub mod series_budget;
 pub mod shard;
+pub mod shards;
 
 pub use error::IngestError;
 pub use pipeline::Ingest;
+pub use shards::Shards;

@@ -5,6 +5,7 @@
 //!
 //! *Not here:* consensus (`raft`), the bucket (`store`).
 
+pub mod client;
 pub mod codec;
 pub mod command;
 pub mod copier;
@@ -15,6 +16,7 @@ pub mod shard_map;
 pub mod state;
 pub mod sweep;
 
+pub use client::Client;
 pub use command::{Answer, Command, Commit, Committed, Init, Node, Refusal, RestoredTable, TableCommit};
 pub use copier::Copier;
 pub use machine::{Machine, Views};

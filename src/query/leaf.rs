@@ -24,6 +24,7 @@ use crate::block::{self, PackedSeries};
 use crate::config::Config;
 use crate::error::{Error, HasKind, Kind};
 use crate::head::Head;
+use crate::ingest::Shards;
 use crate::ingest::ingester::Shard;
 use crate::meta::{self, Views};
 use crate::model::{Matcher, ShardId, TenantId, TimeRange};
@@ -41,7 +42,7 @@ const RAW: &str = "raw";
 /// What this node can answer from.
 pub struct Leaf {
     /// Shards with a replica here.
-    pub shards: Vec<Arc<Shard>>,
+    pub shards: Shards,
     /// Catalogs.
     pub tables: Arc<Tables>,
     /// Which table versions are decided.
@@ -178,12 +179,12 @@ impl Leaf {
                 found: from_head(&state.head),
             }
         };
-        self.shards.iter().map(read).collect()
+        self.shards.all().iter().map(read).collect()
     }
 
     /// Waits until this node has applied everything acknowledged before now.
     pub(super) async fn barrier(&self) -> Result<(), Error> {
-        try_join_all(self.shards.iter().map(|shard| shard.group.read_index())).await.map_err(storage)?;
+        try_join_all(self.shards.all().iter().map(|shard| shard.group.read_index())).await.map_err(storage)?;
         Ok(())
     }
 }

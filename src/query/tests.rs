@@ -26,7 +26,8 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
     let bucket = Bucket::open("memory://").unwrap();
     let blocks = Blocks::new(Arc::clone(bucket.store()), 1 << 20);
     let tables = Arc::new(Tables::new(bucket, store::Metrics::register(&mut registry)));
-    let leaf = Leaf { shards: Vec::new(), tables, meta: meta::Machine::new().1, blocks, config: Arc::default() };
+    let leaf =
+        Leaf { shards: Default::default(), tables, meta: meta::Machine::new().1, blocks, config: Arc::default() };
     let limits = Limits { max_bytes: 20_000, ..Limits::default() };
     let options = QueryOptions {
         timeout,
