@@ -7,7 +7,8 @@
 
 use bytes::Bytes;
 
-use super::command::{Answer, Command};
+use super::answer::Answer;
+use super::command::Command;
 use super::machine::Views;
 use crate::error::{Error, HasKind, Kind};
 use crate::peers::Peers;

@@ -5,7 +5,6 @@
 //!
 //! *Not here:* the messages' bytes (`wire`), the server (`api::grpc`).
 
-
 use bytes::Bytes;
 use openraft::raft::SnapshotResponse;
 use tokio::sync::mpsc;
