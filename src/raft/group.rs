@@ -210,7 +210,7 @@ impl Group {
         };
         let unreachable = |e: &dyn std::fmt::Display| self.unavailable(&format!("ask its leader: {e}"));
         let mut client = peers.client(peer.node).map_err(|e| unreachable(&e))?;
-        let asked = client.read_index(ReadIndexRequest { group: group.0 });
+        let asked = client.read_index(ReadIndexRequest { group: group.0, want_members: false });
         let asked = tokio::time::timeout(READ_TIMEOUT, asked).await.map_err(|_| unreachable(&"no answer in time"))?;
         let reply = asked.map_err(|status| unreachable(&status.message()))?.into_inner();
         if let Some(failure) = reply.failure {

@@ -6,10 +6,11 @@
 //! *Not here:* who should be in it (`meta::placement`), in which order to get there (`meta::membership`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::ClientWriteError;
+use openraft::{ChangeMembers, Instant as _};
 
 use super::error::RaftError;
 use super::group::Group;
@@ -61,6 +62,14 @@ impl Group {
         let Some(replication) = &metrics.replication else { return BTreeSet::new() };
         let close = |reached: &Option<super::types::LogId>| reached.is_some_and(|id| id.index() + CAUGHT_UP >= last);
         replication.iter().filter(|(_, reached)| close(reached)).map(|(id, _)| ReplicaId(*id)).collect()
+    }
+
+    /// How long each other replica has not answered this leader; none if it does not lead.
+    pub fn silent_for(&self) -> BTreeMap<ReplicaId, Duration> {
+        let metrics = self.inner.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(heard) = &metrics.heartbeat else { return BTreeMap::new() };
+        heard.iter().filter_map(|(id, at)| Some((ReplicaId(*id), (*at)?.elapsed()))).collect()
     }
 
     /// Adds a replica that follows; it is sent what it lacks from now on.

@@ -60,11 +60,17 @@ pub async fn propose(host: &Host, request: ProposeRequest) -> ProposeReply {
 
 /// A read index of a group that is led here.
 pub async fn read_index(host: &Host, request: ReadIndexRequest) -> ReadIndexReply {
-    let asked = async { group(host, request.group)?.lead_read_index().await };
-    match asked.await {
-        Ok(index) => ReadIndexReply { index, failure: None },
-        Err(e) => ReadIndexReply { index: 0, failure: Some(Failure::from(&e)) },
-    }
+    let asked = async {
+        let group = group(host, request.group)?;
+        let index = group.lead_read_index().await?;
+        let mut members = Vec::new();
+        if request.want_members {
+            let all = group.members();
+            members.extend(all.voters.keys().chain(all.learners.keys()).map(|replica| replica.0));
+        }
+        Ok(ReadIndexReply { index, failure: None, members })
+    };
+    asked.await.unwrap_or_else(|e: RaftError| ReadIndexReply { failure: Some(Failure::from(&e)), ..Default::default() })
 }
 
 fn group(host: &Host, id: u64) -> Result<Group, RaftError> {
