@@ -37,6 +37,7 @@ use crate::ingest::shard::{ShardMachine, ShardState};
 use crate::ingest::{self, Ingest, Shards};
 use crate::meta::{self, Answer, ClusterId, Command, Copier, Init, ShardMap, Views, rebuild};
 use crate::model::{NodeId, ShardId};
+use crate::peers::Peers;
 use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
 use crate::query::{self, Leaf, Queries, QueryOptions};
@@ -155,7 +156,10 @@ impl Node {
         let ready = Arc::new(Readiness::default());
         let (about, admin) = (parts.about(), parts.config.enable_admin_api);
         let gate = Arc::clone(&ingest);
-        let app = Arc::new(Shared { ingest, compactor, queries, telemetry, ready: Arc::clone(&ready), about, admin });
+        let cluster = parts.cluster();
+        let ready_here = Arc::clone(&ready);
+        let app = Shared { ingest, compactor, queries, shards, cluster, telemetry, ready: ready_here, about, admin };
+        let app = Arc::new(app);
         let (stop_http, stopped) = oneshot::channel();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that spoke: the node stops.
@@ -279,6 +283,15 @@ impl Parts {
                 tracing::info!(shards = self.config.shards, tables, "made a one-node cluster");
                 Ok(())
             }
+        }
+    }
+
+    fn cluster(&self) -> meta::Client {
+        meta::Client {
+            group: self.meta.clone(),
+            views: self.views.clone(),
+            peers: Peers::default(),
+            clock: Arc::clone(&self.clock),
         }
     }
 
