@@ -40,7 +40,7 @@ impl Load {
         let (end, longest_gap) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let next = Arc::new(AtomicI64::new(base));
         let last = Arc::new((SystemClock::new(), AtomicU64::new(0)));
-        let writers = (0..WRITERS).map(|writer| {
+        let start = |writer: usize| {
             let (apis, end, next) = (apis.to_vec(), Arc::clone(&end), Arc::clone(&next));
             let (gap, last) = (Arc::clone(&longest_gap), Arc::clone(&last));
             tokio::spawn(async move {
@@ -62,8 +62,9 @@ impl Load {
                 }
                 ledger
             })
-        });
-        Self { end, longest_gap: Arc::clone(&longest_gap), next, writers: writers.collect() }
+        };
+        let writers = (0..WRITERS).map(start).collect();
+        Self { end, longest_gap, next, writers }
     }
 
     /// Ends the writers; what they sent, and up to when.
