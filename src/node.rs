@@ -28,15 +28,17 @@ use crate::config::Config;
 use crate::env::{Clock, Rng, SystemClock, SystemDisk, SystemRng};
 use crate::head::{Head, HeadOptions};
 use crate::ingest::decode::{DecodeLimits, DecoderPool};
-use crate::ingest::distributor::Distributor;
+use crate::ingest::distributor::{Distributor, Ways, over};
 use crate::ingest::flush::{FlushOptions, Flusher};
 use crate::ingest::gate::{Gate, GateOptions};
 use crate::ingest::ingester::Shard;
 use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::shard::{ShardMachine, ShardState};
+use crate::ingest::shards::group_of;
 use crate::ingest::{self, Ingest, Shards};
 use crate::meta::{self, Answer, ClusterId, Command, Copier, Init, ShardMap, Views, rebuild};
 use crate::model::{NodeId, ShardId};
+use crate::peers::Peers;
 use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
 use crate::query::{self, Leaf, Queries, QueryOptions};
@@ -98,6 +100,7 @@ struct Parts {
     tables: Arc<Tables>,
     meta: Group,
     views: Views,
+    peers: Peers,
     metrics: Metrics,
 }
 
@@ -127,13 +130,13 @@ impl Node {
             query: query::Metrics::register(registry),
         };
         let parts = Parts::open(Arc::new(config), clock, raft_metrics, metrics).await?;
-        let started = parts.start_shards().await?;
+        let budgets = SeriesBudgets::default();
+        let started = parts.start_shards(&budgets).await?;
         let shards = Shards::default();
         started.iter().for_each(|shard| shards.add(Arc::clone(shard)));
-        let budgets = count_series(&started);
         let mut background = JoinSet::new();
         background.spawn(parts.copier().run());
-        let ingest = Arc::new(parts.ingest(started.clone(), shards.clone(), budgets));
+        let ingest = Arc::new(parts.ingest(shards.clone(), budgets));
         let flush_interval = parts.config.flush.check_interval;
         background.spawn(Arc::clone(&ingest.flusher).run(flush_interval));
         background.spawn(background::observe(Arc::clone(&ingest)));
@@ -233,7 +236,7 @@ impl Parts {
         let tables = Arc::new(Tables::new(bucket.clone(), metrics.store.clone()));
         let (machine, views) = meta::Machine::new();
         let meta = host.start_group(META, Box::new(machine), Bootstrap::SingleVoter).await.context("start meta")?;
-        let parts = Self { config, clock, host, bucket, tables, meta, views, metrics };
+        let parts = Self { config, clock, host, bucket, tables, meta, views, peers: Peers::default(), metrics };
         let probed = parts.bucket.probe(&parts.config.node_name).await;
         let url = parts.bucket.url();
         match probed {
@@ -285,16 +288,20 @@ impl Parts {
         self.views.current().shard_map
     }
 
-    async fn start_shards(&self) -> anyhow::Result<Vec<Arc<Shard>>> {
+    async fn start_shards(&self, budgets: &SeriesBudgets) -> anyhow::Result<Vec<Arc<Shard>>> {
         let map = self.shard_map();
         let start = |id: ShardId| async move {
             let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), SystemRng.next_u64()))));
-            let machine = ShardMachine::new(Arc::clone(&state));
-            let group = GroupId(map.epoch.0 << 32 | u64::from(id.0 + 1));
+            let machine = ShardMachine::new(Arc::clone(&state), budgets.clone());
+            let group = group_of(map.epoch, id);
             let group = self.host.start_group(group, Box::new(machine), Bootstrap::SingleVoter).await;
             group.map(|group| Arc::new(Shard::new(id, state, group))).with_context(|| format!("start shard {id}"))
         };
         try_join_all(map.ids().map(start)).await
+    }
+
+    fn client(&self) -> meta::Client {
+        meta::Client { group: self.meta.clone(), views: self.views.clone(), peers: self.peers.clone() }
     }
 
     fn copier(&self) -> Copier {
@@ -360,15 +367,14 @@ impl Parts {
         }
     }
 
-    fn ingest(&self, started: Vec<Arc<Shard>>, shards: Shards, budgets: SeriesBudgets) -> Ingest {
+    fn ingest(&self, shards: Shards, budgets: SeriesBudgets) -> Ingest {
         let config = &self.config;
         let out_of_order_ms = self.out_of_order_ms();
         let flusher = Flusher {
-            shards,
-            meta: self.meta.clone(),
+            shards: shards.clone(),
+            meta: self.client(),
             views: self.views.clone(),
             bucket: self.bucket.clone(),
-            epoch: self.shard_map().epoch,
             schema: Self::schema(),
             clock: Arc::clone(&self.clock),
             // A window waits at most one window longer for its late samples; later ones make a generation of their own.
@@ -376,10 +382,19 @@ impl Parts {
                 out_of_order_ms: out_of_order_ms.min(crate::model::time::WINDOW_MS),
                 pressure_bytes: config.head.max_memory_bytes.0 / 4 * 3,
             },
-            budgets: budgets.clone(),
             metrics: self.metrics.ingest.clone(),
             pass: tokio::sync::Mutex::default(),
             wanted: tokio::sync::Notify::new(),
+        };
+        let ways = Ways {
+            me: NODE,
+            views: self.views.clone(),
+            shards,
+            send: over(self.peers.clone()),
+            timeout: config.write.timeout,
+            clock: Arc::clone(&self.clock),
+            rng: Arc::new(SystemRng),
+            metrics: self.metrics.ingest.clone(),
         };
         let gate = GateOptions {
             inflight_bytes: config.write.max_inflight_bytes.0,
@@ -389,7 +404,7 @@ impl Parts {
         let body_bytes = config.write.max_body_bytes.0 as usize;
         Ingest {
             config: Arc::clone(config),
-            distributor: Distributor::new(self.shard_map(), started),
+            distributor: Distributor::new(ways),
             flusher: Arc::new(flusher),
             gate: Gate::new(gate, self.metrics.ingest.clone()),
             budgets,
@@ -443,16 +458,4 @@ impl Parts {
         };
         Queries::new(Arc::new(leaf), options, Arc::clone(&self.clock), self.metrics.query.clone())
     }
-}
-
-/// How many series each tenant has in the heads as they came from the log.
-fn count_series(shards: &[Arc<Shard>]) -> SeriesBudgets {
-    let budgets = SeriesBudgets::default();
-    for shard in shards {
-        let state = shard.state.read();
-        for (_, tenant) in state.head.tenants() {
-            budgets.of(tenant).add(state.series_of(tenant));
-        }
-    }
-    budgets
 }
