@@ -34,7 +34,6 @@ use crate::ingest::gate::{Gate, GateOptions};
 use crate::ingest::ingester::Shard;
 use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::shard::{ShardMachine, ShardState};
-use crate::ingest::shards::group_of;
 use crate::ingest::{self, Ingest, Shards};
 use crate::meta::{self, Answer, ClusterId, Command, Copier, Init, ShardMap, Views, rebuild};
 use crate::model::{NodeId, ShardId};
@@ -259,8 +258,19 @@ impl Parts {
         let tables = restored.tables.len();
         let init = Init {
             cluster: ClusterId(uuid::Uuid::new_v4()),
-            node: meta::Node { id: NODE, name: self.config.node_name.clone(), zone: self.config.zone.clone() },
+            node: meta::Node {
+                id: NODE,
+                name: self.config.node_name.clone(),
+                zone: self.config.zone.clone(),
+                http: self.config.http.to_string(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                meta_replica: Some(self.meta.replica()),
+                ..meta::Node::default()
+            },
+            bucket: self.config.bucket.clone(),
+            replication: meta::cluster::DEFAULT_REPLICATION,
             shards: self.config.shards,
+            shard_replicas: Vec::new(),
             epoch: restored.epoch,
             tables: restored.tables,
         };
@@ -293,7 +303,7 @@ impl Parts {
         let start = |id: ShardId| async move {
             let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), SystemRng.next_u64()))));
             let machine = ShardMachine::new(Arc::clone(&state), budgets.clone());
-            let group = group_of(map.epoch, id);
+            let group = meta::shard_group(map.epoch, id);
             let group = self.host.start_group(group, Box::new(machine), Bootstrap::SingleVoter).await;
             group.map(|group| Arc::new(Shard::new(id, state, group))).with_context(|| format!("start shard {id}"))
         };
@@ -301,7 +311,7 @@ impl Parts {
     }
 
     fn client(&self) -> meta::Client {
-        meta::Client { group: self.meta.clone(), views: self.views.clone(), peers: self.peers.clone() }
+        meta::Client { group: self.meta.clone(), views: self.views.clone(), peers: self.peers.clone(), clock: Arc::clone(&self.clock) }
     }
 
     fn copier(&self) -> Copier {

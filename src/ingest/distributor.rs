@@ -21,9 +21,9 @@ use super::metrics::{Metrics, Setback};
 use super::outcome::WriteOutcome;
 use super::route::{Attempts, Hints, Known, Step};
 use super::rows::{Packed, pack};
-use super::shards::{Shards, group_of};
+use super::shards::Shards;
 use crate::env::{Clock, Rng};
-use crate::meta::{ShardMap, Views};
+use crate::meta::{ShardMap, Views, shard_group};
 use crate::model::labels::series_hash;
 use crate::model::{NodeId, ShardId};
 use crate::peers::{PeerError, Peers, failed};
@@ -147,7 +147,7 @@ impl Distributor {
         part: &Part,
         deadline: Duration,
     ) -> Result<Delivered, IngestError> {
-        let group = group_of(map.epoch, shard);
+        let group = shard_group(map.epoch, shard);
         let (mut attempts, mut packed) = (Attempts::default(), None);
         loop {
             let left = deadline.saturating_sub(self.ways.clock.monotonic());
@@ -203,12 +203,14 @@ impl Distributor {
             return Known { me, leads_here: true, ..Known::default() };
         }
         let followed = local.and_then(|shard| shard.group.leader()).map(|(_, node)| node);
-        Known { me, leads_here: false, followed, hint: self.hints.get(group), placed: Vec::new() }
+        let state = self.ways.views.current();
+        let placed = state.groups.get(&group).map(|placement| placement.replicas.values().copied().collect());
+        Known { me, leads_here: false, followed, hint: self.hints.get(group), placed: placed.unwrap_or_default() }
     }
 
     async fn send(&self, node: NodeId, map: ShardMap, shard: ShardId, packed: &Packed, left: Duration) -> Answer {
         let request = AppendRequest {
-            group: group_of(map.epoch, shard).0,
+            group: shard_group(map.epoch, shard).0,
             shards: map.shards,
             rows: packed.bytes.clone(),
             uncompressed_bytes: packed.uncompressed,

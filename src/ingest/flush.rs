@@ -158,9 +158,9 @@ impl Flusher {
             tokio::time::sleep(FLUSHED_POLL).await;
         }
         let uploaded_ms = self.clock.now_ms();
-        let name = BlockName::of_flush(shard.epoch(), shard.id, window.start, window.sequence);
+        let name = BlockName::of_flush(shard.epoch, shard.id, window.start, window.sequence);
         let snapshot = shard.state.read().head.window_series(window.start, window.generation);
-        let (shard_id, epoch) = (shard.id, shard.epoch());
+        let (shard_id, epoch) = (shard.id, shard.epoch);
         let work = move || build(snapshot, name, shard_id, epoch, window, uploaded_ms);
         let built = tokio::task::spawn_blocking(work).await.map_err(|_| IngestError::Stopping)??;
         self.upload(&built).await?;
@@ -179,7 +179,7 @@ impl Flusher {
     async fn decided(&self, shard: &Shard, sequence: u64) -> Result<Option<BTreeMap<TenantId, u64>>, IngestError> {
         self.meta.barrier().await?;
         let state = self.views.current();
-        let app = app_of(shard.epoch(), shard.id);
+        let app = app_of(shard.epoch, shard.id);
         if state.applications.get(&app).is_none_or(|last| *last < sequence) {
             return Ok(None);
         }
@@ -226,7 +226,7 @@ impl Flusher {
         if built.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let app = app_of(shard.epoch(), shard.id);
+        let app = app_of(shard.epoch, shard.id);
         let mut commit = Commit::new(app, window.sequence, self.clock.now_ms(), uploaded_ms, self.schema.clone());
         for block in built {
             let adds: Vec<_> = block.files.iter().map(|(add, _)| add.clone()).collect();
@@ -235,7 +235,7 @@ impl Flusher {
         match self.meta.propose(Command::Commit(commit)).await.map_err(IngestError::Meta)? {
             Answer::Committed(committed) => Ok(committed.versions.into_iter().collect()),
             Answer::Refused(refusal) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
-            _ => Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() }),
+            Answer::Done | Answer::Joined { .. } => Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() }),
         }
     }
 }

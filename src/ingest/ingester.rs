@@ -16,7 +16,7 @@ use super::queue::AppendQueue;
 use super::reply::Refused;
 use super::series_budget::{Reservation, SeriesBudget};
 use super::shard::SharedShard;
-use super::shards::epoch_of;
+use crate::meta::shard_of_group;
 use crate::model::{Batch, Epoch, Labels, ShardId, TenantId};
 use crate::raft::Group;
 
@@ -27,6 +27,8 @@ const ATTEMPTS: usize = 3;
 pub struct Shard {
     /// Which one.
     pub id: ShardId,
+    /// The version of the shard map it belongs to.
+    pub epoch: Epoch,
     /// Its heads and ledger.
     pub state: SharedShard,
     /// Its Raft group.
@@ -59,12 +61,8 @@ impl Shard {
     /// A shard whose group is running.
     pub fn new(id: ShardId, state: SharedShard, group: Group) -> Self {
         let queue = AppendQueue::start(group.clone());
-        Self { id, state, group, queue }
-    }
-
-    /// The version of the shard map it belongs to.
-    pub fn epoch(&self) -> Epoch {
-        epoch_of(self.group.id())
+        let epoch = shard_of_group(group.id()).map_or_else(Epoch::default, |(epoch, _)| epoch);
+        Self { id, epoch, state, group, queue }
     }
 
     /// Appends the series `rows` of the request, and the metadata rows named, waiting until they are durable.

@@ -12,9 +12,8 @@ use super::codec::Malformed;
 use super::ingester::{Request, Shard};
 use super::outcome::WriteOutcome;
 use super::rows::{Rows, uncompressed_len, unpack};
-use super::shards::epoch_of;
 use super::{Ingest, IngestError};
-use crate::meta::ShardMap;
+use crate::meta::{ShardMap, shard_of_group};
 use crate::model::TenantId;
 use crate::proto::v1::failure::Kind as Wire;
 use crate::proto::v1::{AppendReply, AppendRequest, Failure};
@@ -57,14 +56,14 @@ impl Ingest {
     /// The shard of a request, if it is one of now and led here.
     fn led_here(&self, request: &AppendRequest, map: ShardMap) -> Result<Arc<Shard>, Failure> {
         let group = GroupId(request.group);
-        let epoch = epoch_of(group);
+        let no_replica = || refusal(Wire::NotFound, format!("no replica of group {group} here"));
+        let (epoch, _) = shard_of_group(group).ok_or_else(no_replica)?;
         if epoch > map.epoch {
             return Err(refusal(Wire::Unavailable, format!("this node knows epoch {}, not {epoch} yet", map.epoch)));
         }
         if epoch < map.epoch || request.shards != map.shards {
             return Err(refusal(Wire::StaleEpoch, format!("epoch {epoch} has ended, now is {}", map.epoch)));
         }
-        let no_replica = || refusal(Wire::NotFound, format!("no replica of group {group} here"));
         let shard = self.distributor.ways.shards.get(group).ok_or_else(no_replica)?;
         if shard.group.is_leader() {
             return Ok(shard);

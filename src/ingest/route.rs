@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::shards::epoch_of;
 use crate::env::Rng;
+use crate::meta::shard_of_group;
 use crate::model::NodeId;
 use crate::raft::GroupId;
 
@@ -102,7 +102,8 @@ impl Hints {
     pub fn set(&self, group: GroupId, node: NodeId) {
         let mut hints = self.0.lock();
         if hints.insert(group, node).is_none() {
-            hints.retain(|known, _| epoch_of(*known) == epoch_of(group));
+            let epoch = |group| shard_of_group(group).map(|(epoch, _)| epoch);
+            hints.retain(|known, _| epoch(*known) == epoch(group));
         }
     }
 

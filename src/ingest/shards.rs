@@ -9,18 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::ingester::Shard;
-use crate::model::{Epoch, ShardId};
 use crate::raft::GroupId;
-
-/// The Raft group of a shard: no group of one epoch is one of another, and 0 is meta's.
-pub fn group_of(epoch: Epoch, shard: ShardId) -> GroupId {
-    GroupId(epoch.0 << 32 | u64::from(shard.0 + 1))
-}
-
-/// The version of the shard map that a shard's group belongs to.
-pub fn epoch_of(group: GroupId) -> Epoch {
-    Epoch(group.0 >> 32)
-}
 
 /// The shards of this node; clones share them.
 #[derive(Clone, Default)]
