@@ -311,7 +311,12 @@ impl Parts {
     }
 
     fn client(&self) -> meta::Client {
-        meta::Client { group: self.meta.clone(), views: self.views.clone(), peers: self.peers.clone(), clock: Arc::clone(&self.clock) }
+        meta::Client {
+            group: self.meta.clone(),
+            views: self.views.clone(),
+            peers: self.peers.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     fn copier(&self) -> Copier {

@@ -83,7 +83,8 @@ impl Answer {
 
 /// An outcome as an answer between nodes.
 pub fn reply(outcome: &WriteOutcome) -> AppendReply {
-    let rejected = outcome.rejected.iter().map(|(reason, samples)| Rejected { reason: reason.as_str().into(), samples });
+    let rejected =
+        outcome.rejected.iter().map(|(reason, samples)| Rejected { reason: reason.as_str().into(), samples });
     let first = outcome.rejected.first();
     AppendReply {
         failure: None,
@@ -158,7 +159,10 @@ mod tests {
             (IngestError::Raft(RaftError::NotLeader { group, leader }), Ok((Setback::NotLeader, Some(NodeId(3))))),
             (IngestError::Raft(RaftError::NotLeader { group, leader: None }), Ok((Setback::NotLeader, None))),
             (IngestError::Raft(RaftError::Unknown { group }), Ok((Setback::Unknown, None))),
-            (IngestError::Raft(RaftError::Unavailable { group, reason: "disk".into() }), Ok((Setback::Unavailable, None))),
+            (
+                IngestError::Raft(RaftError::Unavailable { group, reason: "disk".into() }),
+                Ok((Setback::Unavailable, None)),
+            ),
             (IngestError::Raft(RaftError::TooLarge { group, bytes: 2, limit: 1 }), Err(Kind::Invalid)),
             (IngestError::Overloaded("full".into()), Err(Kind::Unavailable)),
         ];

@@ -38,7 +38,8 @@ const ANSWER_SHARE: u32 = 3;
 const MAP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Sends rows to a node.
-pub type Send = Arc<dyn Fn(NodeId, AppendRequest) -> BoxFuture<'static, Result<AppendReply, PeerError>> + std::marker::Send + Sync>;
+pub type Send =
+    Arc<dyn Fn(NodeId, AppendRequest) -> BoxFuture<'static, Result<AppendReply, PeerError>> + std::marker::Send + Sync>;
 
 /// Sends rows over the connections to the other nodes.
 pub fn over(peers: Peers) -> Send {
@@ -160,7 +161,8 @@ impl Distributor {
                 Step::Here => {
                     let Some(local) = local else { continue };
                     let append = local.append(request, &part.rows, &part.metadata);
-                    let answer = tokio::time::timeout(left, append).await.map_or_else(|_| no_answer(left), Answer::here);
+                    let answer =
+                        tokio::time::timeout(left, append).await.map_or_else(|_| no_answer(left), Answer::here);
                     (known.me, answer)
                 }
                 Step::Send(node) => {
@@ -237,7 +239,9 @@ impl Distributor {
     }
 
     fn not_taken(&self, shard: ShardId, attempts: Attempts) -> IngestError {
-        let last = attempts.last.map_or_else(|| "nobody is known to lead it".into(), |(node, why)| format!("node {node}: {why}"));
+        let last = attempts
+            .last
+            .map_or_else(|| "nobody is known to lead it".into(), |(node, why)| format!("node {node}: {why}"));
         IngestError::NotTaken { shard, waited: self.ways.timeout, attempts: attempts.refusals, last }
     }
 
@@ -292,5 +296,5 @@ fn no_answer(after: Duration) -> Answer {
     Answer::NotNow { setback: Setback::NoAnswer, leader: None, why: format!("no answer within {after:?}") }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

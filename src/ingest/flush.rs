@@ -235,7 +235,9 @@ impl Flusher {
         match self.meta.propose(Command::Commit(commit)).await.map_err(IngestError::Meta)? {
             Answer::Committed(committed) => Ok(committed.versions.into_iter().collect()),
             Answer::Refused(refusal) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
-            Answer::Done | Answer::Joined { .. } => Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() }),
+            Answer::Done | Answer::Joined { .. } => {
+                Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() })
+            }
         }
     }
 }

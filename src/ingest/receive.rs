@@ -77,5 +77,5 @@ fn malformed(e: Malformed) -> Failure {
     refusal(Wire::Invalid, format!("rows of another node: {e}"))
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

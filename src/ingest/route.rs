@@ -64,7 +64,8 @@ impl Attempts {
         if known.leads_here && !self.asked.contains(&known.me) {
             return Step::Here;
         }
-        let elsewhere = [self.told, known.followed, known.hint].into_iter().flatten().chain(known.placed.iter().copied());
+        let elsewhere =
+            [self.told, known.followed, known.hint].into_iter().flatten().chain(known.placed.iter().copied());
         let free = |node: &NodeId| *node != known.me && !self.asked.contains(node);
         if let Some(node) = elsewhere.into_iter().find(free) {
             return Step::Send(node);
