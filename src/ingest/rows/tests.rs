@@ -144,8 +144,8 @@ fn many_rows_are_compressed_and_few_are_not() {
 
 #[test]
 fn lengths_that_lie_are_refused_before_memory_is_taken() {
-    let batch = scrape(200);
-    let all: Vec<u32> = (0..200).collect();
+    let batch = scrape(2000);
+    let all: Vec<u32> = (0..2000).collect();
     let good = packed(&batch, &all);
     for uncompressed in [good.uncompressed - 1, good.uncompressed + 1, u64::MAX] {
         assert_eq!(unpacked(Packed { uncompressed, ..good.clone() }).unwrap_err().what, "compressed rows");
