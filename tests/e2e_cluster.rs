@@ -167,11 +167,11 @@ async fn a_cluster_grows_and_shrinks_under_load() {
     for leaves in [4, 3, 2, 1] {
         let (status, said) =
             first[0].post(&format!("/api/v1/admin/cluster/drain?node=n{leaves}"), &[], Vec::new()).await.unwrap();
-        assert_eq!(status, 200, "{said}");
+        assert_eq!(status, 204, "{said}");
         let remove = format!("/api/v1/admin/cluster/remove?node=n{leaves}");
         support::until("a drained node to be empty", Duration::from_secs(120), || async {
             let (status, _) = first[0].post(&remove, &[], Vec::new()).await.ok()?;
-            (status == 200).then_some(())
+            (status == 204).then_some(())
         })
         .await;
         cluster.stop(leaves).await;

@@ -5,24 +5,30 @@
 //!
 //! *Not here:* what commands do (`state`), who leads (`raft`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::answer::Answer;
+use super::cluster::Placement;
 use super::command::Command;
 use super::machine::Views;
 use crate::env::Clock;
 use crate::error::{Error, HasKind, Kind};
+use crate::model::NodeId;
 use crate::peers::Peers;
-use crate::proto::v1::ProposeRequest;
-use crate::raft::{Group, RaftError};
+use crate::proto::v1::{ProposeRequest, ReadIndexRequest};
+use crate::raft::{Group, GroupId, Members, RaftError, ReplicaId};
 
 /// How long a proposal waits for a leader, how often it asks again, and how long for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long a leader may take to say who its members are.
+const SAY: Duration = Duration::from_secs(2);
 
 /// A way to meta; clones share it.
 #[derive(Clone)]
@@ -80,6 +86,32 @@ impl Client {
             Some(failure) => Err(RaftError::from_failure(group, failure)),
             None => Ok(reply.reply),
         }
+    }
+
+    /// Who is in a group, as its leader says; `None` while it has none that answers.
+    pub async fn members_of(&self, group: GroupId, placement: &Placement) -> Option<Members> {
+        let mut ask: Vec<NodeId> = placement.voting_nodes().into_iter().collect();
+        let mut asked = BTreeSet::new();
+        while let Some(node) = ask.pop() {
+            let Some(mut client) = self.peers.client(node).ok().filter(|_| asked.insert(node)) else { continue };
+            let answer = client.read_index(ReadIndexRequest { group: group.0, want_members: true });
+            let Ok(Ok(reply)) = tokio::time::timeout(SAY, answer).await else { continue };
+            let reply = reply.into_inner();
+            match reply.failure {
+                // It may be led by a replica that is to go.
+                Some(failure) if failure.leader_node != 0 => ask.push(NodeId(failure.leader_node)),
+                Some(_) => {}
+                None => {
+                    let mut members = Members::default();
+                    for m in reply.members {
+                        let side = if m.votes { &mut members.voters } else { &mut members.learners };
+                        side.insert(ReplicaId(m.replica), NodeId(m.node));
+                    }
+                    return Some(members);
+                }
+            }
+        }
+        None
     }
 
     /// Waits until everything meta answered before now is in the views of this node.

@@ -20,14 +20,10 @@ use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::shard::{ShardMachine, ShardState};
 use crate::meta::{self, META, State, shard_of_group};
 use crate::model::NodeId;
-use crate::proto::v1::ReadIndexRequest;
 use crate::raft::{Bootstrap, GroupId, Host, Peer, RaftError, ReplicaId};
 
 /// How often what is here is compared with what is wanted, without a change of either.
 const CHECK: Duration = Duration::from_secs(1);
-
-/// How long a leader may take to say who its members are.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// Keeps this node's replicas as they are wanted.
 pub struct Replicas {
@@ -124,15 +120,7 @@ impl Replicas {
     /// Whether a replica that is not wanted has left its group: its leader knows, or the group is over.
     async fn is_out(&self, state: &State, group: GroupId, replica: ReplicaId) -> bool {
         let Some(placement) = state.groups.get(&group) else { return true };
-        for node in placement.voting_nodes().into_iter().filter(|node| *node != self.me) {
-            let Ok(mut client) = self.meta.peers.client(node) else { continue };
-            let asked = client.read_index(ReadIndexRequest { group: group.0, want_members: true });
-            let Ok(Ok(reply)) = tokio::time::timeout(ANSWER, asked).await else { continue };
-            let reply = reply.into_inner();
-            if reply.failure.is_none() {
-                return !reply.members.contains(&replica.0);
-            }
-        }
-        false
+        let members = self.meta.members_of(group, placement).await;
+        members.is_some_and(|m| !m.voters.contains_key(&replica) && !m.learners.contains_key(&replica))
     }
 }

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::error::{HasKind, Kind};
+use crate::model::NodeId;
 use crate::proto::v1::{
-    Failure, ProposeReply, ProposeRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
+    Failure, Member, ProposeReply, ProposeRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
 };
-use crate::raft::{Group, GroupId, Host, RaftError};
+use crate::raft::{Group, GroupId, Host, RaftError, ReplicaId};
 
 /// Pieces of a snapshot received before they are written.
 const AHEAD: usize = 4;
@@ -66,7 +67,11 @@ pub async fn read_index(host: &Host, request: ReadIndexRequest) -> ReadIndexRepl
         let mut members = Vec::new();
         if request.want_members {
             let all = group.members();
-            members.extend(all.voters.keys().chain(all.learners.keys()).map(|replica| replica.0));
+            let member = |votes| {
+                move |(replica, node): (&ReplicaId, &NodeId)| Member { replica: replica.0, node: node.0, votes }
+            };
+            members.extend(all.voters.iter().map(member(true)));
+            members.extend(all.learners.iter().map(member(false)));
         }
         Ok(ReadIndexReply { index, failure: None, members })
     };

@@ -106,7 +106,25 @@ pub async fn remove(State(app): State<App>, params: Params) -> Result<Response, 
         Some(other) => return Err(ApiError::parameter("force", format!("{other:?} is neither true nor false"))),
     };
     let node = named(&app, &params).await?;
+    if !force {
+        has_left(&app, node).await?;
+    }
     propose(&app, Command::RemoveNode { node, force }).await
+}
+
+/// Whether no group has a replica on the node any more: a placement without it may not have been followed yet.
+async fn has_left(app: &App, node: NodeId) -> Result<(), ApiError> {
+    let state = app.cluster.views.current();
+    let asked = state.groups.iter().map(|(group, placement)| app.cluster.members_of(*group, placement));
+    let members = futures::future::join_all(asked).await;
+    let unknown = members.iter().filter(|members| members.is_none()).count();
+    // That it watches meta ends with its being removed.
+    let held = members.iter().flatten().filter(|members| members.voters.values().any(|on| *on == node)).count();
+    if held + unknown > 0 {
+        let text = format!("node {node} still has replicas of {held} groups, and {unknown} groups do not answer: wait");
+        return Err(ApiError::of(&meta::Refusal::Conflict(text)));
+    }
+    Ok(())
 }
 
 /// `POST /api/v1/admin/cluster/reshard`: begins an epoch of so many shards.
