@@ -154,14 +154,11 @@ impl Node {
             background.spawn(background::watch_self(Arc::clone(&ingest), telemetry.clone(), address));
         }
         let ready = Arc::new(Readiness::default());
-        let (about, admin) = (parts.about(), parts.config.enable_admin_api);
-        let gate = Arc::clone(&ingest);
-        let cluster = parts.cluster();
-        let ready_here = Arc::clone(&ready);
-        let app = Shared { ingest, compactor, queries, shards, cluster, telemetry, ready: ready_here, about, admin };
-        let app = Arc::new(app);
+        let (about, admin, cluster) = (parts.about(), parts.config.enable_admin_api, parts.cluster());
+        let (gate, shown) = (Arc::clone(&ingest), Arc::clone(&ready));
+        let app = Shared { ingest, compactor, queries, shards, cluster, telemetry, ready: shown, about, admin };
         let (stop_http, stopped) = oneshot::channel();
-        let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
+        let server = axum::serve(listener, http::router(Arc::new(app))).with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that spoke: the node stops.
             let _ = stopped.await;
         });
