@@ -18,13 +18,13 @@ use crate::env::{Rng, SystemRng};
 use crate::meta::state::SHARDS_MAX;
 use crate::meta::{self, Answer, Command, NodeStatus, Placement, placement, shard_of_group};
 use crate::model::{Epoch, NodeId};
-use crate::raft::{GroupId, ReplicaId};
+use crate::raft::{Group, GroupId, ReplicaId};
 
 /// `GET /api/v1/cluster`.
 pub async fn status(State(app): State<App>) -> Response {
     let state = app.cluster.views.current();
     let nodes: Vec<Value> = state.nodes.values().map(|node| describe_node(&state, node)).collect();
-    let group = |(group, placement): (&GroupId, &Placement)| describe_group(*group, placement, leader(&app, *group));
+    let group = |(id, placement): (&GroupId, &Placement)| describe_group(*id, placement, replica(&app, *id).as_ref());
     success(&json!({
         "cluster": state.cluster.map(|id| id.to_string()),
         "bucket": state.bucket,
@@ -38,12 +38,12 @@ pub async fn status(State(app): State<App>) -> Response {
     }))
 }
 
-fn leader(app: &App, group: GroupId) -> Option<NodeId> {
-    let leader = match group {
-        meta::META => app.cluster.group.leader(),
-        shard => app.shards.get(shard)?.group.leader(),
-    };
-    leader.map(|(_, node)| node)
+/// This node's replica of a group.
+fn replica(app: &App, group: GroupId) -> Option<Group> {
+    match group {
+        meta::META => Some(app.cluster.group.clone()),
+        shard => Some(app.shards.get(shard)?.group.clone()),
+    }
 }
 
 fn describe_node(state: &meta::State, node: &meta::Node) -> Value {
@@ -67,7 +67,7 @@ fn describe_node(state: &meta::State, node: &meta::Node) -> Value {
     })
 }
 
-fn describe_group(group: GroupId, placement: &Placement, leader: Option<NodeId>) -> Value {
+fn describe_group(group: GroupId, placement: &Placement, here: Option<&Group>) -> Value {
     let all = |replicas: &BTreeMap<ReplicaId, NodeId>| -> Vec<Value> {
         replicas.iter().map(|(replica, node)| json!({"replica": replica.to_string(), "node": node.0})).collect()
     };
@@ -80,7 +80,9 @@ fn describe_group(group: GroupId, placement: &Placement, leader: Option<NodeId>)
         "replicas": all(&placement.replicas),
         "learners": all(&placement.learners),
         "preferred": placement.preferred.and_then(|replica| placement.replicas.get(&replica)).map(|node| node.0),
-        "leader": leader.map(|node| node.0),
+        // What the group itself has, as far as this node has a replica of it.
+        "members": here.map(|group| all(&group.members().voters)),
+        "leader": here.and_then(|group| Some(group.leader()?.1.0)),
     })
 }
 

@@ -108,6 +108,7 @@ impl Life {
             tables: Arc::new(Tables::new(self.bucket.clone(), store::Metrics::default())),
             views: self.views.clone(),
             propose: self.propose(),
+            leads: Arc::new(|| true),
             waits: (Duration::from_millis(1), Duration::from_millis(2)),
             clock: Arc::new(SystemClock::new()),
             metrics: Metrics::default(),
