@@ -98,7 +98,7 @@ impl Node {
         background.spawn(Arc::clone(&ingest.flusher).run(flush_interval));
         background.spawn(background::observe(Arc::clone(&ingest)));
         let cache = parts.cache().await?;
-        let leaf = Arc::new(parts.leaf(shards, cache.clone()));
+        let leaf = Arc::new(parts.leaf(shards.clone(), cache.clone()));
         let roles = grpc::Roles { ingest: Arc::clone(&ingest), leaf: Arc::clone(&leaf) };
         if parts.roles.set(roles).is_err() {
             return Err(anyhow!("BUG: the roles of a node are built twice"));
@@ -120,7 +120,9 @@ impl Node {
         let ready = Arc::new(Readiness::default());
         let (about, admin) = (parts.about(), parts.config.enable_admin_api);
         let gate = Arc::clone(&ingest);
-        let app = Arc::new(Shared { ingest, compactor, queries, telemetry, ready: Arc::clone(&ready), about, admin });
+        let (cluster, ready_here) = (parts.meta.clone(), Arc::clone(&ready));
+        let app = Shared { ingest, compactor, queries, shards, cluster, telemetry, ready: ready_here, about, admin };
+        let app = Arc::new(app);
         let (stop_http, stopped) = oneshot::channel();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that spoke: the node stops.

@@ -56,7 +56,7 @@ pub struct Parts {
     pub me: Identity,
     pub roles: Arc<OnceLock<grpc::Roles>>,
     tables: Arc<Tables>,
-    meta: meta::Client,
+    pub meta: meta::Client,
     /// Series in the heads of this node.
     budgets: SeriesBudgets,
     metrics: Metrics,
