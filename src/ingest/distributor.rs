@@ -38,11 +38,11 @@ const ANSWER_SHARE: u32 = 3;
 const MAP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Sends rows to a node.
-pub type Send =
-    Arc<dyn Fn(NodeId, AppendRequest) -> BoxFuture<'static, Result<AppendReply, PeerError>> + std::marker::Send + Sync>;
+pub type SendRows =
+    Arc<dyn Fn(NodeId, AppendRequest) -> BoxFuture<'static, Result<AppendReply, PeerError>> + Send + Sync>;
 
 /// Sends rows over the connections to the other nodes.
-pub fn over(peers: Peers) -> Send {
+pub fn over(peers: Peers) -> SendRows {
     Arc::new(move |node, request| {
         let client = peers.client(node);
         Box::pin(async move { Ok(client?.append(request).await.map_err(failed(node))?.into_inner()) })
@@ -58,7 +58,7 @@ pub struct Ways {
     /// The replicas of this node.
     pub shards: Shards,
     /// To the other nodes.
-    pub send: Send,
+    pub send: SendRows,
     /// How long a request's rows look for the leaders of their shards.
     pub timeout: Duration,
     /// For the timeout.

@@ -39,7 +39,7 @@ fn meta(shards: u32) -> (Machine, Views) {
 fn distributor(views: Views, answers: Answers) -> (Distributor, Arc<Mutex<VecDeque<AppendRequest>>>) {
     let (clock, asked) = (Arc::new(ManualClock::at(0)), Arc::new(Mutex::new(VecDeque::new())));
     let (answers, time, seen) = (Mutex::new(VecDeque::from(answers)), Arc::clone(&clock), Arc::clone(&asked));
-    let send: Send = Arc::new(move |node, request| {
+    let send: SendRows = Arc::new(move |node, request| {
         let (expected, answer) = answers.lock().pop_front().expect("nobody else is asked");
         assert_eq!(node, NodeId(expected));
         seen.lock().push_back(request);

@@ -100,17 +100,17 @@ fn ways(
     me: NodeId,
     views: Views,
     shards: Shards,
-    send: crate::ingest::distributor::Send,
+    send: crate::ingest::distributor::SendRows,
     metrics: &metrics::Metrics,
 ) -> Ways {
     let (clock, rng, timeout) = (clock(), Arc::new(SeededRng::new(1)), Duration::from_secs(60));
-    Ways { me: me, views, shards, send, timeout, clock, rng, metrics: metrics.clone() }
+    Ways { me, views, shards, send, timeout, clock, rng, metrics: metrics.clone() }
 }
 
 /// A node without shards that sends everything to the leader.
 fn other(leader: &Leader) -> Distributor {
     let ingest = Arc::clone(&leader.ingest);
-    let send: crate::ingest::distributor::Send = Arc::new(move |node, request| {
+    let send: crate::ingest::distributor::SendRows = Arc::new(move |node, request| {
         assert_eq!(node, NodeId(1), "where the placement is");
         let ingest = Arc::clone(&ingest);
         Box::pin(async move { Ok::<_, PeerError>(ingest.append_rows(request).await) })
