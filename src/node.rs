@@ -37,9 +37,12 @@ use crate::ingest::shard::{ShardMachine, ShardState};
 use crate::ingest::{self, Ingest, Shards};
 use crate::meta::{self, Answer, ClusterId, Command, Copier, Init, ShardMap, Views, rebuild};
 use crate::model::{NodeId, ShardId};
+use crate::peers::Peers;
 use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
-use crate::query::{self, Leaf, Queries, QueryOptions};
+use crate::query::budget::NodeBudget;
+use crate::query::serve::ask_through;
+use crate::query::{self, HeadServer, Leaf, Queries, QueryOptions, Remote};
 use crate::raft::{self, Bootstrap, Group, GroupId, Host, HostOptions};
 use crate::store::cache::{CacheConfig, CachedStore};
 use crate::store::catalog::actions::TableSchema;
@@ -417,12 +420,15 @@ impl Parts {
     fn queries(&self, shards: Shards, store: CachedStore) -> Queries {
         let config = &self.config.query;
         let readers = self.config.store.cache_memory_bytes.0 / READER_SHARE;
+        let node = NodeBudget::new(config.max_total_bytes.0);
+        let heads = HeadServer::new(shards.clone(), Arc::clone(&node), config.max_concurrency);
         let leaf = Leaf {
             shards,
             tables: Arc::clone(&self.tables),
             meta: self.views.clone(),
             blocks: Blocks::new(Arc::new(store), readers as usize),
             config: Arc::clone(&self.config),
+            remote: Remote::new(ask_through(Peers::default(), heads)),
         };
         let options = QueryOptions {
             timeout: config.timeout,
@@ -436,12 +442,11 @@ impl Parts {
                 max_samples: usize::try_from(config.max_samples).unwrap_or(usize::MAX),
                 max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),
             },
-            total_bytes: config.max_total_bytes.0,
             features: config.features,
             slow: config.slow_log_threshold,
             results_cache_bytes: usize::try_from(config.results_cache_bytes.0).unwrap_or(usize::MAX),
         };
-        Queries::new(Arc::new(leaf), options, Arc::clone(&self.clock), self.metrics.query.clone())
+        Queries::new(Arc::new(leaf), node, options, Arc::clone(&self.clock), self.metrics.query.clone())
     }
 }
 

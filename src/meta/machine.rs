@@ -20,7 +20,7 @@ use super::codec::{Malformed, Reader, Writer};
 use super::command::{Answer, Command, Node, Refusal};
 use super::shard_map::ShardMap;
 use super::state::{ClusterId, Decided, State, Table};
-use crate::model::{Epoch, NodeId};
+use crate::model::{Epoch, NodeId, TenantId};
 use crate::raft::{SnapshotWriter, StateMachine};
 
 const MAGIC: &[u8; 4] = b"MTLM";
@@ -62,6 +62,12 @@ impl Views {
     /// Waits until the entry at `index` is applied here; `None` if the machine is gone.
     pub async fn applied(&mut self, index: u64) -> Option<Arc<State>> {
         self.0.wait_for(|state| state.applied >= index).await.ok().map(|state| state.clone())
+    }
+
+    /// Waits until this version of a tenant's table is known here; `None` if the machine is gone.
+    pub async fn table_at(&mut self, tenant: &TenantId, version: u64) -> Option<Arc<State>> {
+        let known = |state: &Arc<State>| state.tables.get(tenant).is_some_and(|table| table.version >= Some(version));
+        self.0.wait_for(known).await.ok().map(|state| state.clone())
     }
 }
 
