@@ -5,13 +5,23 @@
 //!
 //! *Not here:* what commands do (`state`), who leads (`raft`).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::command::{Answer, Command};
 use super::machine::Views;
+use crate::env::Clock;
 use crate::error::{Error, HasKind, Kind};
 use crate::peers::Peers;
+use crate::proto::v1::ProposeRequest;
 use crate::raft::{Group, RaftError};
+
+/// How long a proposal waits for a leader, how often it asks again, and how long for one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(50);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A way to meta; clones share it.
 #[derive(Clone)]
@@ -22,6 +32,8 @@ pub struct Client {
     pub views: Views,
     /// Ways to the others.
     pub peers: Peers,
+    /// For how long to try.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Client {
@@ -31,9 +43,42 @@ impl Client {
         Answer::decode(&reply).map_err(|e| Error::new(Kind::Internal, format!("read meta's answer: {e}")))
     }
 
-    /// Proposes an encoded command and gives the encoded answer.
+    /// Proposes an encoded command and gives the encoded answer. While meta has no leader that takes a moment.
     pub async fn propose_entry(&self, entry: Bytes) -> Result<Bytes, RaftError> {
-        self.group.propose(entry).await.map(|applied| applied.reply)
+        let deadline = self.clock.monotonic() + PATIENCE;
+        loop {
+            let refused = match self.propose_once(&entry).await {
+                Err(e @ (RaftError::NotLeader { .. } | RaftError::Unavailable { .. })) => e,
+                outcome => return outcome,
+            };
+            if self.clock.monotonic() >= deadline {
+                return Err(refused);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn propose_once(&self, entry: &Bytes) -> Result<Bytes, RaftError> {
+        let (group, leader) = match self.group.propose(entry.clone()).await {
+            Err(RaftError::NotLeader { group, leader }) => (group, leader),
+            outcome => return outcome.map(|applied| applied.reply),
+        };
+        let Some((replica, peer)) = leader.filter(|(replica, _)| *replica != self.group.replica()) else {
+            return Err(RaftError::NotLeader { group, leader });
+        };
+        let unreachable = |e: &dyn std::fmt::Display| RaftError::Unavailable {
+            group,
+            reason: format!("ask its leader, replica {replica}: {e}"),
+        };
+        let mut client = self.peers.client(peer.node).map_err(|e| unreachable(&e))?;
+        let asked = client.propose(ProposeRequest { group: group.0, entry: entry.clone() });
+        // What was sent may take effect, whether or not an answer comes back.
+        let answered = tokio::time::timeout(ANSWER, asked).await.map_err(|_| RaftError::Unknown { group })?;
+        let reply = answered.map_err(|status| unreachable(&status.message()))?.into_inner();
+        match reply.failure {
+            Some(failure) => Err(RaftError::from_failure(group, failure)),
+            None => Ok(reply.reply),
+        }
     }
 
     /// Waits until everything meta answered before now is in the views of this node.

@@ -53,12 +53,12 @@ impl Input<'_> {
     }
 
     /// A number of items of at least `item` bytes each, refused when the rest cannot hold them.
-    fn count(&mut self, item: usize) -> Option<usize> {
+    pub(crate) fn count(&mut self, item: usize) -> Option<usize> {
         let n = self.u32()? as usize;
         (n.checked_mul(item)? <= self.0.len()).then_some(n)
     }
 
-    fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+    pub(crate) fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         match self.u8()? {
             0 => Some(None),
             1 => read(self).map(Some),
@@ -66,8 +66,13 @@ impl Input<'_> {
         }
     }
 
-    fn log_id(&mut self) -> Option<LogId> {
+    pub(crate) fn log_id(&mut self) -> Option<LogId> {
         Some(log_id(self.counter()?, self.u64()?, self.counter()?))
+    }
+
+    pub(crate) fn vote(&mut self) -> Option<Vote> {
+        let leader_id = LeaderId { term: self.counter()?, node_id: self.u64()? };
+        Some(Vote { leader_id, committed: self.u8()? == 1 })
     }
 
     /// A number that is counted up from.
@@ -80,7 +85,15 @@ impl Input<'_> {
     }
 }
 
-fn put_log_id(out: &mut Vec<u8>, id: Option<&LogId>) {
+/// Appends a vote.
+pub(crate) fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
+    out.extend_from_slice(&vote.leader_id.term.to_le_bytes());
+    out.extend_from_slice(&vote.leader_id.node_id.to_le_bytes());
+    out.push(u8::from(vote.committed));
+}
+
+/// Appends a log id that may be missing.
+pub(crate) fn put_log_id(out: &mut Vec<u8>, id: Option<&LogId>) {
     out.push(u8::from(id.is_some()));
     if let Some(id) = id {
         let leader = id.committed_leader_id();
@@ -154,9 +167,7 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, checkpoint: &Checkpoint) {
         None => out.push(0),
         Some(vote) => {
             out.push(1);
-            out.extend_from_slice(&vote.leader_id.term.to_le_bytes());
-            out.extend_from_slice(&vote.leader_id.node_id.to_le_bytes());
-            out.push(u8::from(vote.committed));
+            put_vote(out, vote);
         }
     }
     put_log_id(out, checkpoint.purged.as_ref());
@@ -170,10 +181,7 @@ pub(crate) fn checkpoint(bytes: &[u8]) -> Option<Checkpoint> {
         return None;
     }
     let replica = input.u64()?;
-    let vote = input.option(|i| {
-        let leader_id = LeaderId { term: i.counter()?, node_id: i.u64()? };
-        Some(Vote { leader_id, committed: i.u8()? == 1 })
-    })?;
+    let vote = input.option(Input::vote)?;
     let (purged, committed) = (input.option(Input::log_id)?, input.option(Input::log_id)?);
     input.end()?;
     Some(Checkpoint { replica, vote, purged, committed })

@@ -22,10 +22,16 @@ use super::log::Shared;
 use super::machine;
 use super::transport::{Raft, Router};
 use super::types::{Command, GroupId, ReplicaId, TypeConfig};
+use crate::proto::v1::ReadIndexRequest;
 
 /// How often and how long a proposal waits for its leader's lease to be renewed.
 const LEASE_RETRY: Duration = Duration::from_millis(20);
 const LEASE_RETRIES: usize = 100;
+
+/// How long a read waits for a group that has no leader, how often it asks again, and how long for one answer.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+const READ_RETRY: Duration = Duration::from_millis(25);
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long to wait for a snapshot or purge before asking again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -133,7 +139,7 @@ impl Group {
                 return Err(self.not_leader(forward));
             }
             // Asking for a read index makes the leader hear from its followers, which renews the lease.
-            if self.round().await.is_err() {
+            if self.lead_read_index().await.is_err() {
                 tokio::time::sleep(LEASE_RETRY).await;
             }
         }
@@ -176,7 +182,47 @@ impl Group {
         }
     }
 
+    /// Asks for a read index until there is one; while a group changes its leader that takes a moment.
     async fn round(&self) -> ReadAnswer {
+        let deadline = self.inner.shared.clock.monotonic() + READ_PATIENCE;
+        loop {
+            let refused = match self.ask_read_index().await {
+                Err(e @ (RaftError::NotLeader { .. } | RaftError::Unavailable { .. })) => e,
+                answer => return answer,
+            };
+            let alone = self.inner.router.peers().is_none();
+            if alone || self.inner.shared.clock.monotonic() >= deadline {
+                return Err(refused);
+            }
+            tokio::time::sleep(READ_RETRY).await;
+        }
+    }
+
+    /// Asks this replica if it leads, else the leader, and waits until what it says is applied here.
+    async fn ask_read_index(&self) -> ReadAnswer {
+        let (group, refused) = match self.lead_read_index().await {
+            Err(RaftError::NotLeader { group, leader }) => (group, leader),
+            answer => return answer,
+        };
+        let elsewhere = refused.filter(|(replica, _)| *replica != self.replica()).zip(self.inner.router.peers());
+        let Some(((_, peer), peers)) = elsewhere else {
+            return Err(RaftError::NotLeader { group, leader: refused });
+        };
+        let unreachable = |e: &dyn std::fmt::Display| self.unavailable(&format!("ask its leader: {e}"));
+        let mut client = peers.client(peer.node).map_err(|e| unreachable(&e))?;
+        let asked = client.read_index(ReadIndexRequest { group: group.0, want_members: false });
+        let asked = tokio::time::timeout(READ_TIMEOUT, asked).await.map_err(|_| unreachable(&"no answer in time"))?;
+        let reply = asked.map_err(|status| unreachable(&status.message()))?.into_inner();
+        if let Some(failure) = reply.failure {
+            return Err(RaftError::from_failure(group, failure));
+        }
+        let wait = self.inner.raft.wait(Some(READ_PATIENCE));
+        wait.applied_index_at_least(Some(reply.index), "read index").await.map_err(|e| unreachable(&e))?;
+        Ok(reply.index)
+    }
+
+    /// A read index of this replica, which must lead: nothing of it is waited for elsewhere.
+    pub async fn lead_read_index(&self) -> ReadAnswer {
         match self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(read) => Ok(read.index()),
             Err(openraft::errors::RaftError::Fatal(e)) => Err(self.fatal(&e)),
@@ -245,16 +291,16 @@ impl Group {
         }
     }
 
-    fn unavailable(&self, reason: &str) -> RaftError {
+    pub(crate) fn unavailable(&self, reason: &str) -> RaftError {
         RaftError::Unavailable { group: self.id(), reason: reason.to_owned() }
     }
 
-    fn not_leader(&self, forward: ForwardToLeader<TypeConfig>) -> RaftError {
+    pub(crate) fn not_leader(&self, forward: ForwardToLeader<TypeConfig>) -> RaftError {
         let leader = forward.leader_id.map(ReplicaId).zip(forward.leader_node);
         RaftError::NotLeader { group: self.id(), leader }
     }
 
-    fn fatal(&self, e: &Fatal<TypeConfig>) -> RaftError {
+    pub(crate) fn fatal(&self, e: &Fatal<TypeConfig>) -> RaftError {
         if matches!(e, Fatal::Stopped) {
             return self.unavailable("group is stopped");
         }

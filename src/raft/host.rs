@@ -86,6 +86,11 @@ pub enum Bootstrap {
     },
     /// A replica that is in the log.
     Resume,
+    /// A replica that the group's leader adds, or added before: it waits to be told.
+    Joining {
+        /// This replica.
+        replica: ReplicaId,
+    },
 }
 
 /// All groups of a node; clones share it.
@@ -173,7 +178,7 @@ impl Host {
             return Err(RaftError::NoSuchGroup { group: id, reason: "is started already".into() });
         }
         let (log, members) = self.join(id, bootstrap).await?;
-        let snapshots = Snapshots::new(inner.disk.clone(), inner.options.dir.join("snapshots"), id);
+        let snapshots = self.snapshots(id);
         let newest = {
             let snapshots = snapshots.clone();
             tokio::task::spawn_blocking(move || snapshots.newest()).await.map_err(RaftError::fatal)??
@@ -218,21 +223,47 @@ impl Host {
             Bootstrap::Members { replica, members } => {
                 (replica.0, members.into_iter().map(|(replica, peer)| (replica.0, peer)).collect())
             }
+            Bootstrap::Joining { replica } => {
+                return Ok((self.log_of(id, replica.0).await?, None));
+            }
             Bootstrap::SingleVoter => {
                 let known = inner.log.group(id).map(|log| log.replica);
                 let replica = known.unwrap_or_else(|| inner.rng.next_u64().max(1));
                 (replica, BTreeMap::from([(replica, Peer { node: inner.options.node })]))
             }
         };
-        let log = match inner.log.group(id) {
-            Some(log) if log.replica == replica => log,
+        Ok((self.log_of(id, replica).await?, Some(members)))
+    }
+
+    /// The log of a replica, made if there is none.
+    async fn log_of(&self, id: GroupId, replica: u64) -> Result<Arc<GroupLog>, RaftError> {
+        match self.inner.log.group(id) {
+            Some(log) if log.replica == replica => Ok(log),
             Some(log) => {
                 let reason = format!("is in the log as replica {}, not {}", ReplicaId(log.replica), ReplicaId(replica));
-                return Err(RaftError::NoSuchGroup { group: id, reason });
+                Err(RaftError::NoSuchGroup { group: id, reason })
             }
-            None => inner.log.create_group(id, replica).await.map_err(RaftError::fatal)?,
+            None => self.inner.log.create_group(id, replica).await.map_err(RaftError::fatal),
+        }
+    }
+
+    /// The replica of a group that is in the log of this node.
+    pub fn stored_replica(&self, id: GroupId) -> Option<ReplicaId> {
+        self.inner.log.group(id).map(|log| ReplicaId(log.replica))
+    }
+
+    /// A started replica, by its id.
+    pub(crate) fn replica(&self, group: GroupId, replica: u64) -> Result<Raft, RaftError> {
+        let none = || {
+            let reason = format!("replica {} is not on this node", ReplicaId(replica));
+            RaftError::NoSuchGroup { group, reason }
         };
-        Ok((log, Some(members)))
+        self.inner.router.replica(group, replica).ok_or_else(none)
+    }
+
+    /// The snapshots of a group.
+    pub(crate) fn snapshots(&self, id: GroupId) -> Snapshots {
+        Snapshots::new(self.inner.disk.clone(), self.inner.options.dir.join("snapshots"), id)
     }
 
     /// A started group.
@@ -250,8 +281,7 @@ impl Host {
         if let Some(log) = inner.log.group(id) {
             inner.log.delete_group(&log).await.map_err(RaftError::fatal)?;
         }
-        let snapshots = Snapshots::new(inner.disk.clone(), inner.options.dir.join("snapshots"), id);
-        snapshots.remove_all().map_err(RaftError::disk(format!("remove snapshots of group {id}")))
+        self.snapshots(id).remove_all().map_err(RaftError::disk(format!("remove snapshots of group {id}")))
     }
 
     /// Snapshots groups that pin the oldest segment until the log is short enough, one at a time.

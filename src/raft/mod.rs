@@ -9,22 +9,27 @@
 #![doc = include_str!("format.md")]
 
 mod codec;
+mod delivery;
 mod error;
+mod failure;
 mod frame;
 mod group;
 mod host;
 mod index;
 mod log;
 mod machine;
+mod members;
 mod metrics;
 mod recover;
 mod segment;
+mod sending;
 mod snapshot;
 pub mod state_machine;
 mod store;
 mod summary;
 mod transport;
 mod types;
+mod wire;
 mod writer;
 
 #[cfg(test)]
@@ -33,6 +38,7 @@ mod tests;
 pub use error::RaftError;
 pub use group::{Applied, Group};
 pub use host::{Bootstrap, Host, HostOptions};
+pub use members::Members;
 pub use metrics::Metrics;
 pub use state_machine::{SnapshotWriter, StateMachine};
 pub use summary::{GroupSummary, read_log};

@@ -78,6 +78,25 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Where a snapshot is put that comes from another node, until the replica has a copy under its own name.
+    fn received(&self) -> PathBuf {
+        self.dir.join(format!("{}received.tmp", self.prefix()))
+    }
+
+    /// Writes the snapshot that another node sends; only one at a time comes in for a group.
+    pub(crate) fn receive(
+        &self,
+        meta: &SnapshotMeta,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<SnapshotFile> {
+        self.write(&self.received(), meta, write)
+    }
+
+    /// Removes what [`Snapshots::receive`] wrote.
+    pub(crate) fn remove_received(&self) -> io::Result<()> {
+        self.disk.remove(&self.received())
+    }
+
     /// Removes all snapshots of the group.
     pub(crate) fn remove_all(&self) -> io::Result<()> {
         self.remove_others("")?;
@@ -93,6 +112,20 @@ impl Snapshots {
         let name = format!("{}{:016x}.snap", self.prefix(), next_index(meta.last_log_id.as_ref()));
         let path = self.dir.join(&name);
         let temp = path.with_extension("tmp");
+        let file = self.write(&temp, meta, write)?;
+        self.disk.rename(&temp, &path)?;
+        self.disk.sync_dir(&self.dir)?;
+        self.remove_others(&name)?;
+        Ok(file)
+    }
+
+    /// Writes a snapshot into the file `path` and syncs it.
+    fn write(
+        &self,
+        path: &Path,
+        meta: &SnapshotMeta,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<SnapshotFile> {
         let mut words = Vec::new();
         codec::put_snapshot_meta(&mut words, meta.last_log_id.as_ref(), &meta.last_membership);
         let mut head = MAGIC.to_vec();
@@ -101,7 +134,7 @@ impl Snapshots {
         head.extend_from_slice(&crc32fast::hash(&words).to_le_bytes());
         head.extend_from_slice(&words);
 
-        let file = self.disk.create(&temp)?;
+        let file = self.disk.create(path)?;
         file.write_at(0, &head)?;
         let body_at = head.len() as u64;
         let mut body =
@@ -114,9 +147,6 @@ impl Snapshots {
         tail.resize(TAIL, 0);
         file.write_at(body_at + body_bytes, &tail)?;
         file.sync()?;
-        self.disk.rename(&temp, &path)?;
-        self.disk.sync_dir(&self.dir)?;
-        self.remove_others(&name)?;
         Ok(SnapshotFile { file, meta: meta.clone(), body_at, body_bytes, body_crc })
     }
 }

@@ -1,16 +1,17 @@
-//! How replicas of a group reach each other: within one process.
+//! How replicas of a group reach each other: within the process where the other is here too, over gRPC where it is not.
 //!
 //! *Invariants:* a message to a replica that is cut off, stopped or unknown is answered `Unreachable`, never granted.
 //!
-//! *Not here:* gRPC between processes; it implements the same openraft trait over a wire format of our own.
+//! *Not here:* the messages' bytes (`wire`), connections (`peers`), answering other nodes (`delivery`).
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
 use openraft::network::v2::RaftNetworkV2;
+use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
@@ -18,15 +19,25 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory};
 use parking_lot::Mutex;
 
+use super::delivery::answer;
 use super::machine::{Machine, Snapshot};
+use super::sending::send_snapshot;
 use super::snapshot::SnapshotFile;
 use super::types::{GroupId, Peer, ReplicaId, TypeConfig, Vote};
+use super::wire::{Question, Reply};
+use crate::model::NodeId;
+use crate::peers::Peers;
+use crate::proto::v1::RaftMessage;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 
-/// Delivers messages between the replicas of one process, with switches to cut them off.
+/// How long to leave a replica alone that was not reached.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// Delivers messages between replicas, with switches to cut off those of this process.
 #[derive(Default)]
 pub struct Router {
+    peers: Option<Peers>,
     state: Mutex<Routes>,
 }
 
@@ -36,13 +47,34 @@ struct Routes {
     cut: HashSet<(u64, u64)>,
 }
 
+/// Where a replica is.
+enum Place {
+    Here(Raft),
+    There(NodeId, Peers),
+}
+
 impl Router {
+    /// A router that reaches the replicas of other nodes through `peers`.
+    pub fn over(peers: Peers) -> Self {
+        Self { peers: Some(peers), ..Self::default() }
+    }
+
+    /// The other nodes, if there can be any.
+    pub(crate) fn peers(&self) -> Option<&Peers> {
+        self.peers.as_ref()
+    }
+
     pub(crate) fn register(&self, group: GroupId, replica: u64, raft: Raft) {
         self.state.lock().replicas.insert((group, replica), raft);
     }
 
     pub(crate) fn unregister(&self, group: GroupId, replica: u64) {
         self.state.lock().replicas.remove(&(group, replica));
+    }
+
+    /// A replica of this process.
+    pub(crate) fn replica(&self, group: GroupId, replica: u64) -> Option<Raft> {
+        self.state.lock().replicas.get(&(group, replica)).cloned()
     }
 
     /// Drops every message between `a` and `b` until [`Router::heal`].
@@ -61,11 +93,20 @@ impl Router {
         self.state.lock().cut.contains(&(from, to))
     }
 
-    fn route(&self, link: &Link) -> Result<Raft, Unreachable<TypeConfig>> {
+    fn place(&self, link: &Link) -> Result<Place, Unreachable<TypeConfig>> {
         let state = self.state.lock();
-        let open = !state.cut.contains(&(link.from, link.to));
-        let found = state.replicas.get(&(link.group, link.to)).filter(|_| open).cloned();
-        found.ok_or_else(|| link.unreachable("no way to it"))
+        if state.cut.contains(&(link.from, link.to)) {
+            return Err(link.unreachable("no way to it"));
+        }
+        if let Some(raft) = state.replicas.get(&(link.group, link.to)) {
+            return Ok(Place::Here(raft.clone()));
+        }
+        match &self.peers {
+            Some(peers) if peers.me().is_none_or(|me| me.node != link.node) => {
+                Ok(Place::There(link.node, peers.clone()))
+            }
+            _ => Err(link.unreachable("it is not started")),
+        }
     }
 }
 
@@ -79,35 +120,62 @@ pub(crate) struct Links {
 /// The way from one replica to another.
 pub(crate) struct Link {
     router: Arc<Router>,
-    group: GroupId,
+    pub(crate) group: GroupId,
     from: u64,
-    to: u64,
+    pub(crate) to: u64,
+    node: NodeId,
 }
 
 impl Link {
-    fn unreachable(&self, why: &str) -> Unreachable<TypeConfig> {
+    pub(crate) fn unreachable(&self, why: &str) -> Unreachable<TypeConfig> {
         Unreachable::from_string(format!("replica {} of group {}: {why}", ReplicaId(self.to), self.group))
     }
 
-    /// Calls the other side; its answer is lost if the way was cut meanwhile.
-    async fn call<T, E, Fut>(&self, ask: impl FnOnce(Raft) -> Fut) -> Result<T, Unreachable<TypeConfig>>
-    where
-        Fut: Future<Output = Result<T, E>>,
-        E: std::fmt::Display,
-    {
-        let answer = ask(self.router.route(self)?).await;
+    /// Asks the other side; its answer is lost if the way was cut meanwhile.
+    async fn ask(&self, question: Question, option: &RPCOption) -> Result<Reply, Unreachable<TypeConfig>> {
+        let answered = async {
+            match self.router.place(self)? {
+                Place::Here(raft) => answer(&raft, question).await.map_err(|e| self.unreachable(&e.to_string())),
+                Place::There(node, peers) => self.send(node, &peers, question).await,
+            }
+        };
+        // Nobody waits for an answer that comes later than this.
+        let answered = tokio::time::timeout(option.hard_ttl(), answered).await;
+        let reply = answered.map_err(|_| self.unreachable("no answer in time"))??;
         if self.router.is_cut(self.to, self.from) {
             return Err(self.unreachable("answer was lost"));
         }
-        answer.map_err(|e| self.unreachable(&e.to_string()))
+        Ok(reply)
+    }
+
+    async fn send(&self, node: NodeId, peers: &Peers, question: Question) -> Result<Reply, Unreachable<TypeConfig>> {
+        let mut client = peers.client(node).map_err(|e| self.unreachable(&e.to_string()))?;
+        let message = RaftMessage { group: self.group.0, to: self.to, body: question.encode() };
+        let reply = client.raft(message).await.map_err(|status| self.unreachable(status.message()))?;
+        Reply::decode(&reply.into_inner().body).ok_or_else(|| self.unreachable("its answer cannot be read"))
+    }
+
+    fn wrong(&self) -> Unreachable<TypeConfig> {
+        self.unreachable("it answered something else")
+    }
+
+    async fn ask_vote(
+        &self,
+        question: Question,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.ask(question, option).await? {
+            Reply::Vote(reply) => Ok(reply),
+            _ => Err(self.wrong().into()),
+        }
     }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = Link;
 
-    async fn new_client(&mut self, target: u64, _node: &Peer) -> Link {
-        Link { router: self.router.clone(), group: self.group, from: self.from, to: target }
+    async fn new_client(&mut self, target: u64, peer: &Peer) -> Link {
+        Link { router: self.router.clone(), group: self.group, from: self.from, to: target, node: peer.node }
     }
 }
 
@@ -117,42 +185,64 @@ impl RaftNetworkV2<TypeConfig> for Link {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Ok(self.call(async |raft| raft.append_entries(rpc).await).await?)
+        match self.ask(Question::Append(rpc), &option).await? {
+            Reply::Append(reply) => Ok(reply),
+            _ => Err(self.wrong().into()),
+        }
     }
 
     async fn vote(
         &mut self,
         rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Ok(self.call(async |raft| raft.vote(rpc).await).await?)
+        self.ask_vote(Question::Vote(rpc), &option).await
     }
 
     async fn pre_vote(
         &mut self,
         rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Ok(self.call(async |raft| raft.pre_vote(rpc).await).await?)
+        self.ask_vote(Question::PreVote(rpc), &option).await
     }
 
     async fn full_snapshot(
         &mut self,
         vote: Vote,
         snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Ok(self.call(async |raft| raft.install_full_snapshot(vote, snapshot).await).await?)
+        let sent = async {
+            match self.router.place(self)? {
+                Place::Here(raft) => {
+                    raft.install_full_snapshot(vote, snapshot).await.map_err(|e| self.unreachable(&e.to_string()))
+                }
+                Place::There(node, peers) => send_snapshot(self, node, &peers, vote, snapshot).await,
+            }
+        };
+        tokio::select! {
+            sent = sent => Ok(sent?),
+            closed = cancel => Err(closed.into()),
+        }
     }
 
     async fn transfer_leader(
         &mut self,
         req: TransferLeaderRequest<TypeConfig>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Ok(self.call(async |raft| raft.handle_transfer_leader(req).await).await?)
+        match self.ask(Question::Transfer(req), &option).await? {
+            Reply::Transfer(Ok(())) => Ok(Ok(())),
+            Reply::Transfer(Err(why)) => Err(self.unreachable(&why).into()),
+            _ => Err(self.wrong().into()),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
     }
 }
