@@ -259,8 +259,19 @@ impl Parts {
         let tables = restored.tables.len();
         let init = Init {
             cluster: ClusterId(uuid::Uuid::new_v4()),
-            node: meta::Node { id: NODE, name: self.config.node_name.clone(), zone: self.config.zone.clone() },
+            node: meta::Node {
+                id: NODE,
+                name: self.config.node_name.clone(),
+                zone: self.config.zone.clone(),
+                http: self.config.http.to_string(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                meta_replica: Some(self.meta.replica()),
+                ..meta::Node::default()
+            },
+            bucket: self.config.bucket.clone(),
+            replication: meta::cluster::DEFAULT_REPLICATION,
             shards: self.config.shards,
+            shard_replicas: Vec::new(),
             epoch: restored.epoch,
             tables: restored.tables,
         };

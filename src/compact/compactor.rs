@@ -191,7 +191,7 @@ impl Compactor {
             Ok(Answer::Committed(committed)) if committed.repeat => Err(CompactError::Overtaken),
             Ok(Answer::Committed(_)) => Ok(()),
             Ok(Answer::Refused(refusal)) => Err(refusal.into()),
-            Ok(Answer::Done) => Err(CompactError::Refused("answered without versions".into())),
+            Ok(Answer::Done | Answer::Joined { .. }) => Err(CompactError::Refused("answered without versions".into())),
             Err(e) => Err(CompactError::Refused(e.to_string())),
         }
     }

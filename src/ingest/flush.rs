@@ -248,7 +248,7 @@ impl Flusher {
         match Answer::decode(&applied.reply) {
             Ok(Answer::Committed(committed)) => Ok(committed.versions.into_iter().collect()),
             Ok(Answer::Refused(refusal)) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
-            Ok(Answer::Done) => {
+            Ok(Answer::Done | Answer::Joined { .. }) => {
                 Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() })
             }
             Err(e) => Err(IngestError::Commit { shard: shard.id, reason: e.to_string() }),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::command::{Answer, Command};
+use super::answer::Answer;
+use super::command::Command;
 use super::machine::Views;
 use crate::env::Clock;
 use crate::error::{Error, HasKind, Kind};

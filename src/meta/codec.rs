@@ -134,6 +134,15 @@ impl Reader {
         uuid::Uuid::from_slice(&self.bytes()?).map_err(|_| Malformed::Text)
     }
 
+    /// Sixteen bytes or none, with their number.
+    pub fn optional_uuid(&mut self) -> Result<Option<uuid::Uuid>, Malformed> {
+        let bytes = self.bytes()?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        uuid::Uuid::from_slice(&bytes).map(Some).map_err(|_| Malformed::Text)
+    }
+
     /// Checks that nothing is left.
     pub fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed::LeftOver) }

@@ -1,24 +1,27 @@
-//! What can be proposed to meta, and what it answers.
+//! What can be proposed to meta.
 //!
 //! ```text
-//! entry    version (1) | kind | fields        kinds: 1 init, 2 register tenant, 3 commit, 4 copied
-//! answer   version (1) | kind | fields        kinds: 1 done, 2 committed, 3 refused
+//! entry    version (1) | kind | fields
+//! kinds    1 init of the first release (only read), 2 register tenant, 3 commit, 4 copied, 5 init, 6 join,
+//!          7 status of a node, 8 remove node, 9 place, 10 reshard, 11 retire
 //! ```
 //!
 //! *Invariants:* a command carries everything it depends on: time, ids and rendered log lines come from the proposer, so
 //! that replicas of different releases decide the same bytes.
 //!
-//! *Not here:* what commands do (`state`).
+//! *Not here:* what commands do (`state`), what meta answers (`answer`).
 
 use bytes::Bytes;
 
+use super::cluster::{DEFAULT_REPLICATION, Node, NodeStatus, Placement};
 use super::codec::{Malformed, Reader, Writer};
 use super::state::ClusterId;
-use crate::error::{HasKind, Kind};
 use crate::model::{Epoch, NodeId, TenantId};
+use crate::raft::{GroupId, ReplicaId};
 use crate::store::catalog::actions::{self, AddFile, RemoveFile, TableSchema};
 
-const VERSION: u64 = 1;
+/// Version of entries and answers.
+pub(super) const VERSION: u64 = 1;
 
 /// A change of the replicated state.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +34,33 @@ pub enum Command {
     Commit(Commit),
     /// The bucket has these tables up to these versions.
     Copied(Vec<(TenantId, u64)>),
+    /// Makes a machine a node, or says where a node is now.
+    Join(Join),
+    /// Says whether a node takes new replicas.
+    SetNodeStatus(NodeId, NodeStatus),
+    /// Takes a node out of the cluster.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+        /// Even if it should still hold replicas.
+        force: bool,
+    },
+    /// Changes where replicas should be.
+    Place {
+        /// What each of these groups should have.
+        changes: Vec<(GroupId, Placement)>,
+        /// [`applied`](super::State::applied) of the state it was decided on.
+        based_on: u64,
+    },
+    /// Begins an epoch.
+    Reshard {
+        /// Its number, one above the newest.
+        epoch: Epoch,
+        /// Where each shard's replicas should be, in the order of the shards.
+        shards: Vec<Placement>,
+    },
+    /// Ends an epoch whose shards hold nothing anymore.
+    Retire(Epoch),
 }
 
 /// The beginning of a cluster.
@@ -40,23 +70,42 @@ pub struct Init {
     pub cluster: ClusterId,
     /// Its first node.
     pub node: Node,
+    /// The bucket it uses, as a URL.
+    pub bucket: String,
+    /// Replicas wanted per shard.
+    pub replication: u32,
     /// Number of shards.
     pub shards: u32,
+    /// The replica of every shard, in their order, all on the first node. Empty in entries of the first release: that
+    /// node places the replicas it has when it is started again.
+    pub shard_replicas: Vec<ReplicaId>,
     /// First epoch; above every epoch the restored tables have seen.
     pub epoch: Epoch,
     /// Tables found in the bucket; see [`super::rebuild`].
     pub tables: Vec<RestoredTable>,
 }
 
-/// A machine of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// Its id.
-    pub id: NodeId,
-    /// Its name, for people.
+/// What a machine says that wants to be a node, or is one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Join {
+    /// Its id; 0 if it has none yet.
+    pub node: NodeId,
+    /// The cluster it belongs to; `None` if it does not know one.
+    pub cluster: Option<ClusterId>,
+    /// Its name.
     pub name: String,
-    /// Where it stands, for spreading replicas; may be empty.
+    /// Where it stands.
     pub zone: String,
+    /// Where other nodes reach it, `host:port`.
+    pub grpc: String,
+    /// Where clients reach it, `host:port`.
+    pub http: String,
+    /// Version of its binary.
+    pub version: String,
+    /// The replica of meta it gets if it has none: fresh, chosen by the proposer.
+    pub meta_replica: Option<ReplicaId>,
+    /// The bucket it was told to use; empty if it was told none.
+    pub bucket: String,
 }
 
 /// What the bucket says about a table that existed before the cluster.
@@ -132,6 +181,28 @@ impl Command {
                     w.text(tenant.as_str()).number(*version);
                 }
             }
+            Self::Join(join) => encode_join(&mut w, join),
+            Self::SetNodeStatus(node, status) => {
+                w.number(7).number(node.0).status(*status);
+            }
+            Self::RemoveNode { node, force } => {
+                w.number(8).number(node.0).number(u64::from(*force));
+            }
+            Self::Place { changes, based_on } => {
+                w.number(9).number(*based_on).number(changes.len() as u64);
+                for (group, placement) in changes {
+                    w.number(group.0).placement(placement);
+                }
+            }
+            Self::Reshard { epoch, shards } => {
+                w.number(10).number(epoch.0).number(shards.len() as u64);
+                for placement in shards {
+                    w.placement(placement);
+                }
+            }
+            Self::Retire(epoch) => {
+                w.number(11).number(epoch.0);
+            }
         }
         w.0.into()
     }
@@ -140,7 +211,7 @@ impl Command {
     pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
         let mut r = open(bytes)?;
         let command = match r.number()? {
-            1 => Self::Init(decode_init(&mut r)?),
+            1 => Self::Init(decode_init(&mut r, true)?),
             2 => Self::RegisterTenant(r.tenant()?),
             3 => Self::Commit(decode_commit(&mut r)?),
             4 => {
@@ -150,6 +221,20 @@ impl Command {
                 }
                 Self::Copied(tables)
             }
+            5 => Self::Init(decode_init(&mut r, false)?),
+            6 => Self::Join(decode_join(&mut r)?),
+            7 => Self::SetNodeStatus(NodeId(r.number()?), r.status()?),
+            8 => Self::RemoveNode { node: NodeId(r.number()?), force: r.number()? != 0 },
+            9 => {
+                let based_on = r.number()?;
+                let change = |r: &mut Reader| Ok((GroupId(r.number()?), r.placement()?));
+                Self::Place { changes: (0..r.count()?).map(|_| change(&mut r)).collect::<Result<_, _>>()?, based_on }
+            }
+            10 => {
+                let epoch = Epoch(r.number()?);
+                Self::Reshard { epoch, shards: (0..r.count()?).map(|_| r.placement()).collect::<Result<_, _>>()? }
+            }
+            11 => Self::Retire(Epoch(r.number()?)),
             kind => return Err(Malformed::Unknown(kind)),
         };
         r.end()?;
@@ -157,7 +242,8 @@ impl Command {
     }
 }
 
-fn open(bytes: &Bytes) -> Result<Reader, Malformed> {
+/// Reads the version.
+pub(super) fn open(bytes: &Bytes) -> Result<Reader, Malformed> {
     let mut r = Reader(bytes.clone());
     match r.number()? {
         VERSION => Ok(r),
@@ -166,8 +252,11 @@ fn open(bytes: &Bytes) -> Result<Reader, Malformed> {
 }
 
 fn encode_init(w: &mut Writer, init: &Init) {
-    w.number(1).bytes(init.cluster.0.as_bytes());
-    w.number(init.node.id.0).text(&init.node.name).text(&init.node.zone);
+    w.number(5).bytes(init.cluster.0.as_bytes()).node(&init.node).text(&init.bucket);
+    w.number(u64::from(init.replication)).number(init.shard_replicas.len() as u64);
+    for replica in &init.shard_replicas {
+        w.replica(Some(*replica));
+    }
     w.number(u64::from(init.shards)).number(init.epoch.0).number(init.tables.len() as u64);
     for table in &init.tables {
         w.text(table.tenant.as_str()).text(&table.table_id).number(table.version);
@@ -178,9 +267,14 @@ fn encode_init(w: &mut Writer, init: &Init) {
     }
 }
 
-fn decode_init(r: &mut Reader) -> Result<Init, Malformed> {
+fn decode_init(r: &mut Reader, first_release: bool) -> Result<Init, Malformed> {
     let cluster = ClusterId(r.uuid()?);
-    let node = Node { id: NodeId(r.number()?), name: r.text()?, zone: r.text()? };
+    let node = if first_release { r.node_v1()? } else { r.node()? };
+    let (bucket, replication, shard_replicas) = if first_release {
+        (String::new(), DEFAULT_REPLICATION, Vec::new())
+    } else {
+        (r.text()?, r.number32()?, (0..r.count()?).map(|_| r.replica()).collect::<Result<_, _>>()?)
+    };
     let (shards, epoch) = (r.number32()?, Epoch(r.number()?));
     let mut tables = Vec::new();
     for _ in 0..r.count()? {
@@ -191,7 +285,27 @@ fn decode_init(r: &mut Reader) -> Result<Init, Malformed> {
         }
         tables.push(RestoredTable { tenant, table_id, version, schema_version, transactions });
     }
-    Ok(Init { cluster, node, shards, epoch, tables })
+    Ok(Init { cluster, node, bucket, replication, shards, shard_replicas, epoch, tables })
+}
+
+fn encode_join(w: &mut Writer, join: &Join) {
+    w.number(6).number(join.node.0).bytes(join.cluster.as_ref().map_or(&[][..], |id| id.0.as_bytes()));
+    w.text(&join.name).text(&join.zone).text(&join.grpc).text(&join.http).text(&join.version);
+    w.replica(join.meta_replica).text(&join.bucket);
+}
+
+fn decode_join(r: &mut Reader) -> Result<Join, Malformed> {
+    Ok(Join {
+        node: NodeId(r.number()?),
+        cluster: r.optional_uuid()?.map(ClusterId),
+        name: r.text()?,
+        zone: r.text()?,
+        grpc: r.text()?,
+        http: r.text()?,
+        version: r.text()?,
+        meta_replica: r.optional_replica()?,
+        bucket: r.text()?,
+    })
 }
 
 fn encode_commit(w: &mut Writer, commit: &Commit) {
@@ -210,119 +324,6 @@ fn decode_commit(r: &mut Reader) -> Result<Commit, Malformed> {
         tables.push(TableCommit { tenant: r.tenant()?, lines: r.bytes()? });
     }
     Ok(Commit { app, sequence, timestamp_ms, uploaded_ms, schema, tables })
-}
-
-/// What meta answers to a proposal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It is so.
-    Done,
-    /// These versions hold the commit.
-    Committed(Committed),
-    /// Nothing was changed.
-    Refused(Refusal),
-}
-
-/// Where a commit went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// The version per tenant that holds it, in the order of the commit. For a repeat of an older number it is a version
-    /// that holds it, not the first one that did.
-    pub versions: Vec<(TenantId, u64)>,
-    /// Whether it had been decided before.
-    pub repeat: bool,
-}
-
-/// Why meta changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The entry cannot be read or contradicts itself.
-    #[error("entry cannot be applied: {0}")]
-    Invalid(String),
-    /// There is no cluster yet.
-    #[error("the cluster is not initialised")]
-    NotInitialised,
-    /// There is another cluster already.
-    #[error("the cluster is initialised as {0}")]
-    OtherCluster(String),
-    /// The files may have been taken for orphans: upload them again.
-    #[error("the upload began {0} ms before the commit, longer than files without an entry are safe")]
-    UploadTooOld(u64),
-    /// A repeat names a table that the first commit of this number did not have.
-    #[error("commit was decided before without the table of tenant {0}")]
-    NotARepeat(String),
-    /// Too many commits wait for the bucket.
-    #[error("{0} bytes of commits wait for the bucket")]
-    Backlog(u64),
-}
-
-impl HasKind for Refusal {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Invalid(_) | Self::NotARepeat(_) => Kind::Internal,
-            Self::NotInitialised | Self::UploadTooOld(_) | Self::Backlog(_) => Kind::Unavailable,
-            Self::OtherCluster(_) => Kind::Invalid,
-        }
-    }
-}
-
-impl Answer {
-    /// The answer's bytes.
-    pub fn encode(&self) -> Bytes {
-        let mut w = Writer::default();
-        w.number(VERSION);
-        match self {
-            Self::Done => {
-                w.number(1);
-            }
-            Self::Committed(committed) => {
-                w.number(2).number(u64::from(committed.repeat)).number(committed.versions.len() as u64);
-                for (tenant, version) in &committed.versions {
-                    w.text(tenant.as_str()).number(*version);
-                }
-            }
-            Self::Refused(refusal) => {
-                w.number(3);
-                match refusal {
-                    Refusal::Invalid(why) => w.number(1).text(why),
-                    Refusal::NotInitialised => w.number(2),
-                    Refusal::OtherCluster(id) => w.number(3).text(id),
-                    Refusal::UploadTooOld(ms) => w.number(4).number(*ms),
-                    Refusal::NotARepeat(tenant) => w.number(5).text(tenant),
-                    Refusal::Backlog(bytes) => w.number(6).number(*bytes),
-                };
-            }
-        }
-        w.0.into()
-    }
-
-    /// Reads an answer's bytes.
-    pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
-        let mut r = open(bytes)?;
-        let answer = match r.number()? {
-            1 => Self::Done,
-            2 => {
-                let repeat = r.number()? != 0;
-                let mut versions = Vec::new();
-                for _ in 0..r.count()? {
-                    versions.push((r.tenant()?, r.number()?));
-                }
-                Self::Committed(Committed { versions, repeat })
-            }
-            3 => Self::Refused(match r.number()? {
-                1 => Refusal::Invalid(r.text()?),
-                2 => Refusal::NotInitialised,
-                3 => Refusal::OtherCluster(r.text()?),
-                4 => Refusal::UploadTooOld(r.number()?),
-                5 => Refusal::NotARepeat(r.text()?),
-                6 => Refusal::Backlog(r.number()?),
-                code => return Err(Malformed::Unknown(code)),
-            }),
-            kind => return Err(Malformed::Unknown(kind)),
-        };
-        r.end()?;
-        Ok(answer)
-    }
 }
 
 #[cfg(test)]

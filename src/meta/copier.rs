@@ -13,7 +13,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 
-use super::command::{Answer, Command};
+use super::answer::Answer;
+use super::command::Command;
 use super::machine::Views;
 use super::metrics::Metrics;
 use super::state::{State, Table};

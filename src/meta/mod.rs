@@ -5,19 +5,26 @@
 //!
 //! *Not here:* consensus (`raft`), the bucket (`store`).
 
+pub mod answer;
 pub mod client;
+pub mod cluster;
 pub mod codec;
 pub mod command;
 pub mod copier;
 pub mod machine;
+pub mod membership;
 pub mod metrics;
+pub mod placement;
 pub mod rebuild;
 pub mod shard_map;
+mod snapshot;
 pub mod state;
 pub mod sweep;
 
+pub use answer::{Answer, Committed, Refusal};
 pub use client::Client;
-pub use command::{Answer, Command, Commit, Committed, Init, Node, Refusal, RestoredTable, TableCommit};
+pub use cluster::{META, Node, NodeStatus, Placement, shard_group, shard_of_group};
+pub use command::{Command, Commit, Init, Join, RestoredTable, TableCommit};
 pub use copier::Copier;
 pub use machine::{Machine, Views};
 pub use metrics::Metrics;

@@ -4,7 +4,10 @@
 //! another without a gap, each once per (application, sequence); what is decided never changes. `copied ≤ version`, and
 //! `pending` holds exactly the contents in between.
 //!
-//! *Not here:* bytes of commands (`command`) and snapshots (`machine`), copying (`copier`).
+//! *Not here:* bytes of commands (`command`) and snapshots (`snapshot`), copying (`copier`), machines and placements (the
+//! submodule).
+
+mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -13,9 +16,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::command::{Answer, Command, Commit, Committed, Init, Node, Refusal, TableCommit};
+use super::answer::{Answer, Committed, Refusal};
+use super::cluster::{Node, Placement};
+use super::command::{Command, Commit, Init, TableCommit};
 use super::shard_map::ShardMap;
 use crate::model::{NodeId, TenantId};
+use crate::raft::GroupId;
 use crate::store::catalog::actions::table_lines;
 
 /// Longest time from the upload of a file to its commit, milliseconds; the orphan collector waits longer.
@@ -41,10 +47,23 @@ pub struct State {
     pub applied: u64,
     /// The cluster, once it is made.
     pub cluster: Option<ClusterId>,
+    /// The bucket the cluster uses, as a URL; empty if nobody said.
+    pub bucket: String,
+    /// Replicas wanted per shard.
+    pub replication: u32,
     /// The machines.
     pub nodes: BTreeMap<NodeId, Node>,
-    /// The shards.
+    /// The id the next machine gets.
+    pub next_node: u64,
+    /// The shards of the newest epoch.
     pub shard_map: ShardMap,
+    /// The epochs that live, newest last; older ones hold what is not in the bucket yet.
+    pub epochs: Vec<ShardMap>,
+    /// Where replicas should be: of meta and of every shard of every live epoch. A cluster of the first release has none
+    /// until its node says what it has.
+    pub groups: BTreeMap<GroupId, Placement>,
+    /// The entry that last changed each placement.
+    pub changed_at: BTreeMap<GroupId, u64>,
     /// Every known tenant's table.
     pub tables: BTreeMap<TenantId, Arc<Table>>,
     /// Last sequence committed per application, over all tables.
@@ -108,6 +127,12 @@ impl State {
             }
             Command::Commit(commit) => self.commit(commit).map(Answer::Committed),
             Command::Copied(tables) => self.copied(&tables),
+            Command::Join(join) => self.join(join),
+            Command::SetNodeStatus(node, status) => self.set_status(node, status),
+            Command::RemoveNode { node, force } => self.remove_node(node, force),
+            Command::Place { changes, based_on } => self.place(changes, based_on),
+            Command::Reshard { epoch, shards } => self.reshard(epoch, shards),
+            Command::Retire(epoch) => self.retire(epoch),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -116,12 +141,10 @@ impl State {
         match self.cluster {
             Some(id) if id == init.cluster => return Ok(Answer::Done),
             Some(id) => return Err(Refusal::OtherCluster(id.to_string())),
-            None if init.shards == 0 => return Err(Refusal::Invalid("a cluster needs at least one shard".into())),
             None => {}
         }
+        self.first_node(&init)?;
         self.cluster = Some(init.cluster);
-        self.shard_map = ShardMap { epoch: init.epoch, shards: init.shards };
-        self.nodes.insert(init.node.id, init.node);
         for restored in init.tables {
             for (app, sequence) in &restored.transactions {
                 let last = self.applications.entry(app.clone()).or_default();
@@ -230,6 +253,7 @@ impl State {
                 assert!(Some(&decided.sequence) <= self.applications.get(app), "BUG: sequence of {app} not noted");
             }
         }
+        self.check_cluster();
     }
 }
 

@@ -50,8 +50,9 @@ async fn sweep_table(
     let state = views.current();
     let Some(table) = state.tables.get(tenant) else { return Ok(Swept::default()) };
     let snapshot = tables.at(tenant, table.version, |version| table.pending_at(version)).await?;
-    // Epochs only end when a cluster is rebuilt, which begins a new one: older shards are gone for good.
-    let decided = DecidedFlushes { applications: &state.applications, first_epoch: state.shard_map.epoch };
+    // The shards of older epochs are gone for good: retired when nothing was left in them, or lost with their cluster.
+    let first_epoch = state.epochs.first().map_or(state.shard_map.epoch, |map| map.epoch);
+    let decided = DecidedFlushes { applications: &state.applications, first_epoch };
     gc::sweep(bucket, metrics, candidates, &snapshot, decided).await
 }
 

@@ -17,8 +17,8 @@ use super::remote::Part;
 use crate::error::{Error, Kind};
 use crate::head::{Head, Want};
 use crate::ingest::ingester::Shard;
-use crate::meta;
-use crate::model::{Epoch, Matcher, NodeId, ShardId, TenantId, TimeRange};
+use crate::meta::{self, shard_group};
+use crate::model::{Matcher, TenantId, TimeRange};
 use crate::raft::GroupId;
 use crate::store::catalog::snapshot::TableSnapshot;
 
@@ -51,11 +51,6 @@ pub(super) struct HeadRead<T> {
 
 /// Replicas of this node that have applied everything acknowledged before the query began.
 pub(super) struct Here(Vec<Arc<Shard>>);
-
-/// The group of a shard.
-pub(super) fn group_of(epoch: Epoch, shard: ShardId) -> GroupId {
-    GroupId(epoch.0 << 32 | u64::from(shard.0 + 1))
-}
 
 impl Leaf {
     /// Waits until this node has applied everything acknowledged before now. A replica that does not get to know what that
@@ -142,12 +137,6 @@ impl Leaf {
 }
 
 /// The shards that may hold samples, ascending.
-fn live_groups(state: &meta::State) -> impl Iterator<Item = GroupId> + use<> {
-    let epoch = state.shard_map.epoch;
-    state.shard_map.ids().map(move |shard| group_of(epoch, shard))
-}
-
-/// The nodes that have a replica of a group, or may have one.
-pub(super) fn nodes_of(state: &meta::State, _group: GroupId) -> Vec<NodeId> {
-    state.nodes.keys().copied().collect()
+fn live_groups(state: &meta::State) -> impl Iterator<Item = GroupId> + '_ {
+    state.epochs.iter().flat_map(|map| map.ids().map(|shard| shard_group(map.epoch, shard)))
 }

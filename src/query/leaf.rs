@@ -19,7 +19,7 @@ use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::{QueryBudget, Steps};
 use super::gather::{Gathered, SERIES_BYTES};
-use super::heads::{Ask, Here, group_of};
+use super::heads::{Ask, Here};
 use super::lookup::giving_up;
 use super::remote::Remote;
 use crate::block::{self, PackedSeries};
@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::error::{Error, HasKind, Kind};
 use crate::head::{Head, Want};
 use crate::ingest::Shards;
-use crate::meta::Views;
+use crate::meta::{Views, shard_group};
 use crate::model::{Matcher, TenantId, TimeRange};
 use crate::promql::source::{SelectRequest, SeriesSet, Source};
 use crate::raft::GroupId;
@@ -140,7 +140,7 @@ impl Leaf {
         let floors: HashMap<GroupId, u64> = heads.iter().map(|h| (h.group, h.flushed)).collect();
         let in_table = |block: &&Arc<Block>| match block.tags.epoch.zip(block.tags.shard) {
             Some((epoch, shard)) => {
-                floors.get(&group_of(epoch, shard)).is_none_or(|floor| block.tags.sequence <= *floor)
+                floors.get(&shard_group(epoch, shard)).is_none_or(|floor| block.tags.sequence <= *floor)
             }
             None => true,
         };

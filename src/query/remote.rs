@@ -14,11 +14,11 @@ use futures::future::try_join_all;
 use futures::stream::BoxStream;
 
 use super::budget::QueryBudget;
-use super::heads::{Ask, nodes_of};
+use super::heads::Ask;
 use super::pieces::{self, request_of};
 use crate::error::{Error, HasKind, Kind};
 use crate::head::{Head, PartReader};
-use crate::meta::Views;
+use crate::meta::{self, Views};
 use crate::model::NodeId;
 use crate::peers::PeerError;
 use crate::proto::v1::{HeadFloors, HeadPiece, ReadHeadRequest};
@@ -28,8 +28,9 @@ use crate::raft::GroupId;
 const PAUSES_MS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 1600];
 /// How often a query that waits looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks without a piece after which a node is given up.
-const PATIENCE: u32 = 50;
+/// Looks without a piece after which a node is given up for another one; and once all of them were asked in vain. (One
+/// that is gone is noticed sooner: its connection is closed.)
+const PATIENCE: [u32; 2] = [20, 300];
 
 /// Asks a node.
 pub type AskNode = Arc<dyn Fn(NodeId, ReadHeadRequest) -> BoxStream<'static, Result<HeadPiece, PeerError>> + Send + Sync>;
@@ -102,15 +103,11 @@ impl Remote {
         meta: &Views,
     ) -> Result<Part<'b>, Error> {
         let mut last = None;
-        for pause in PAUSES_MS.map(Some).into_iter().chain([None]) {
+        for (round, pause) in PAUSES_MS.map(Some).into_iter().chain([None]).enumerate() {
             // Who has a replica may have changed meanwhile.
-            let mut nodes = nodes_of(&meta.current(), group);
-            // Not everybody begins with the same one.
-            let first = group.0 as usize % nodes.len().max(1);
-            nodes.rotate_left(first);
-            for node in nodes {
+            for node in nodes_of(&meta.current(), group, round > 0) {
                 budget.check()?;
-                match self.part_of(node, group, ask, budget).await {
+                match self.part_of((node, group), ask, budget, PATIENCE[round.min(1)]).await {
                     Ok(part) => return Ok(part),
                     Err(Refused::Everywhere(e)) => return Err(e),
                     Err(Refused::Elsewhere(e)) => {
@@ -128,10 +125,10 @@ impl Remote {
 
     async fn part_of<'b>(
         &self,
-        node: NodeId,
-        group: GroupId,
+        (node, group): (NodeId, GroupId),
         ask: Ask<'_>,
         budget: &'b QueryBudget,
+        patience: u32,
     ) -> Result<Part<'b>, Refused> {
         let mut pieces = (self.ask)(node, request_of(group, ask, budget.left()));
         let mut held = Held { budget, bytes: 0 };
@@ -141,7 +138,7 @@ impl Remote {
             let what = format!("node {node}: {why}");
             Refused::Elsewhere(Error::new(Kind::Unavailable, what))
         };
-        while let Some(piece) = next(&mut pieces, budget).await? {
+        while let Some(piece) = next(&mut pieces, budget, patience).await? {
             let piece = piece.map_err(|e| Refused::Elsewhere(Error::new(e.kind(), e.to_string())))?;
             if let Some(failure) = piece.failure {
                 return Err(refused(node, group, &failure));
@@ -166,15 +163,30 @@ impl Remote {
 async fn next(
     pieces: &mut BoxStream<'static, Result<HeadPiece, PeerError>>,
     budget: &QueryBudget,
+    patience: u32,
 ) -> Result<Option<Result<HeadPiece, PeerError>>, Refused> {
-    for _ in 0..PATIENCE {
+    for _ in 0..patience {
         budget.check().map_err(Refused::Everywhere)?;
         if let Ok(piece) = tokio::time::timeout(LOOK, pieces.next()).await {
             return Ok(piece);
         }
     }
-    let silence = LOOK * PATIENCE;
+    let silence = LOOK * patience;
     Err(Refused::Elsewhere(Error::new(Kind::Unavailable, format!("no piece of a head came for {silence:?}"))))
+}
+
+/// The nodes that should have a replica, those first that not everybody asks first; then, if all are wanted, the others: a
+/// replica that moves is still where it was.
+fn nodes_of(state: &meta::State, group: GroupId, all: bool) -> Vec<NodeId> {
+    let placed = state.groups.get(&group);
+    let mut nodes: Vec<NodeId> = placed.iter().flat_map(|placement| placement.replicas.values().copied()).collect();
+    let first = group.0 as usize % nodes.len().max(1);
+    nodes.rotate_left(first);
+    if all || nodes.is_empty() {
+        let others: Vec<NodeId> = state.nodes.keys().copied().filter(|node| !nodes.contains(node)).collect();
+        nodes.extend(others);
+    }
+    nodes
 }
 
 async fn sleep(all: Duration, budget: &QueryBudget) -> Result<(), Error> {
