@@ -39,6 +39,7 @@ pub type AskNode = Arc<dyn Fn(NodeId, ReadHeadRequest) -> BoxStream<'static, Res
 #[derive(Clone)]
 pub struct Remote {
     ask: AskNode,
+    pauses_ms: &'static [u64],
 }
 
 /// A part of a shard's head.
@@ -81,7 +82,12 @@ enum Refused {
 impl Remote {
     /// Heads that `ask` asks for.
     pub fn new(ask: AskNode) -> Self {
-        Self { ask }
+        Self { ask, pauses_ms: &PAUSES_MS }
+    }
+
+    /// With other pauses between rounds, milliseconds.
+    pub fn with_pauses(self, pauses_ms: &'static [u64]) -> Self {
+        Self { pauses_ms, ..self }
     }
 
     /// Gets the parts of all `groups` at the same time, in their order.
@@ -103,7 +109,7 @@ impl Remote {
         meta: &Views,
     ) -> Result<Part<'b>, Error> {
         let mut last = None;
-        for (round, pause) in PAUSES_MS.map(Some).into_iter().chain([None]).enumerate() {
+        for (round, pause) in self.pauses_ms.iter().copied().map(Some).chain([None]).enumerate() {
             // Who has a replica may have changed meanwhile.
             for node in nodes_of(&meta.current(), group, round > 0) {
                 budget.check()?;
