@@ -2,8 +2,8 @@
 //!
 //! Flags win over the file, the file over defaults. Unknown keys are refused, with the nearest known one.
 //!
-//! *Invariants:* a [`Config`] that came out of [`Config::load`] has passed [`Config::validate`] and has no empty `bucket`
-//! or `node_name`. Parts of the process get their section (or single values), never a global.
+//! *Invariants:* a [`Config`] that came out of [`Config::load`] has passed [`Config::validate`] and has no empty `node_name`,
+//! and an empty `bucket` only if it joins a cluster. Parts of the process get their section (or single values), never a global.
 //!
 //! *Not here:* what the settings do (each part of the process), flag parsing (`cli`).
 
@@ -152,7 +152,7 @@ impl Config {
 
     /// Replaces the empty values whose meaning depends on others or on the host.
     fn fill(&mut self) -> Result<(), Error> {
-        if self.bucket.is_empty() {
+        if self.bucket.is_empty() && self.join.is_empty() {
             let path = std::path::absolute(self.data_dir.join("bucket"))
                 .map_err(|source| Error::Read { path: self.data_dir.clone(), source })?;
             self.bucket = format!("file://{}", path.display());

@@ -19,12 +19,12 @@ use metrolith::error::{Error, Kind};
 use metrolith::head::{Head, HeadOptions};
 use metrolith::ingest::Shards;
 use metrolith::ingest::ingester::Shard;
-use metrolith::ingest::shard::{SharedShard, ShardMachine, ShardState};
+use metrolith::ingest::shard::{ShardMachine, ShardState, SharedShard};
 use metrolith::meta::{self, Answer, ClusterId, Command, Init, Views, shard_group};
 use metrolith::model::labels::series_hash;
 use metrolith::model::{
-    Columns, Epoch, ExemplarRow, Labels, MatchOp, Matcher, MetadataRow, MetricType, NodeId, ShardId, StepGrid, TenantId,
-    TimeRange,
+    Columns, Epoch, ExemplarRow, Labels, MatchOp, Matcher, MetadataRow, MetricType, NodeId, ShardId, StepGrid,
+    TenantId, TimeRange,
 };
 use metrolith::peers::PeerError;
 use metrolith::promql::exec::Times;
@@ -34,9 +34,7 @@ use metrolith::proto::v1::HeadPiece;
 use metrolith::query::blocks::Blocks;
 use metrolith::query::budget::{NodeBudget, QueryBudget};
 use metrolith::query::remote::AskNode;
-use metrolith::query::{
-    HeadServer, Job, Leaf, Queries, QueryKind, QueryOptions, QueryRequest, ReadQuery, Remote,
-};
+use metrolith::query::{HeadServer, Job, Leaf, Queries, QueryKind, QueryOptions, QueryRequest, ReadQuery, Remote};
 use metrolith::raft::{self, Bootstrap, Host, HostOptions, ReplicaId, StateMachine};
 use metrolith::store::{self, Bucket, Tables};
 use parking_lot::RwLock;
@@ -233,11 +231,15 @@ async fn look_up(queries: &Arc<Queries>, matchers: &[Matcher], range: TimeRange)
             out.push(format!("{:?}", leaf.statistics(&tenant, 5, budget).await?));
             for matchers in [&matchers[..], &[]] {
                 let counts = leaf.label_counts(&tenant, matchers, budget).await?;
-                let mut names: Vec<_> = counts.names.into_iter().map(|(name, values)| {
-                    let mut values: Vec<_> = values.into_iter().collect();
-                    values.sort();
-                    (name, values)
-                }).collect();
+                let mut names: Vec<_> = counts
+                    .names
+                    .into_iter()
+                    .map(|(name, values)| {
+                        let mut values: Vec<_> = values.into_iter().collect();
+                        values.sort();
+                        (name, values)
+                    })
+                    .collect();
                 names.sort();
                 out.push(format!("{} {names:?}", counts.series));
             }
@@ -278,7 +280,8 @@ async fn answer(queries: &Arc<Queries>, text: &str, times: Times) -> String {
 
 fn matchers() -> impl Strategy<Value = Vec<Matcher>> {
     let op = select(&[MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][..]);
-    let one = (select(&["__name__", "a", "b", "job", "le"][..]), op, select(&["m", "x", "1", "", "x|y", ".+", ".*"][..]));
+    let one =
+        (select(&["__name__", "a", "b", "job", "le"][..]), op, select(&["m", "x", "1", "", "x|y", ".+", ".*"][..]));
     vec(one.prop_map(|(name, op, value)| Matcher::new(name, op, value).unwrap()), 1..3)
 }
 

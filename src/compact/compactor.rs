@@ -20,9 +20,8 @@ use super::{CompactError, Metrics};
 use crate::block::{BlockReader, BlockWriter, SeriesInput, WriterOptions};
 use crate::env::{Clock, crash};
 use crate::error::{HasKind, Kind};
-use crate::meta::{Answer, Command, Commit, Views};
+use crate::meta::{self, Answer, Command, Commit, Views};
 use crate::model::{BlockName, TenantId, TimeRange};
-use crate::raft::Group;
 use crate::store::catalog::actions::{BlockTags, TableSchema};
 use crate::store::catalog::{AddFile, RemoveFile, TableSnapshot, Tables};
 use crate::store::layout::{self, DataFile};
@@ -65,7 +64,7 @@ pub struct Compacted {
 /// Merges the blocks of finished periods.
 pub struct Compactor {
     /// Meta's group, which decides commits.
-    pub meta: Group,
+    pub meta: meta::Client,
     /// What meta has decided.
     pub views: Views,
     /// Catalogs.
@@ -91,6 +90,10 @@ impl Compactor {
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.options.interval).await;
+            // One node of a cluster is enough.
+            if !self.meta.group.is_leader() {
+                continue;
+            }
             let (now, quiet) = (self.clock.now_ms(), self.options.quiet.as_millis() as i64);
             let ripe = Ripe {
                 // A window takes late samples for a while, is flushed then, and its block was just written.
@@ -135,7 +138,7 @@ impl Compactor {
 
     /// Compacts the oldest ripe period of a tenant; how many blocks it had.
     async fn compact_period(&self, tenant: &TenantId, ripe: Ripe) -> Result<Option<usize>, CompactError> {
-        self.meta.read_index().await?;
+        self.meta.barrier().await?;
         let state = self.views.current();
         let Some(table) = state.tables.get(tenant) else { return Ok(None) };
         let app = layout::compaction_of(tenant);
@@ -186,8 +189,8 @@ impl Compactor {
     ) -> Result<(), CompactError> {
         let mut commit = Commit::new(app, sequence, self.clock.now_ms(), uploaded_ms, self.schema.clone());
         commit.table(tenant.clone(), adds, removes);
-        let applied = self.meta.propose(Command::Commit(commit).encode()).await?;
-        match Answer::decode(&applied.reply) {
+        let reply = self.meta.propose_entry(Command::Commit(commit).encode()).await?;
+        match Answer::decode(&reply) {
             Ok(Answer::Committed(committed)) if committed.repeat => Err(CompactError::Overtaken),
             Ok(Answer::Committed(_)) => Ok(()),
             Ok(Answer::Refused(refusal)) => Err(refusal.into()),

@@ -30,8 +30,19 @@ section! {
         data_dir: PathBuf = PathBuf::from("./data");
         /// Address of the HTTP server: writes, queries, metrics.
         http: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9009));
+        /// Address of the gRPC server, where the other nodes of the cluster reach this one.
+        grpc: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9095));
+        /// What the other nodes are told to reach this one at, `host:port`. Empty means the address of `grpc`.
+        grpc_advertise: String = String::new();
+        /// Nodes of a running cluster, `host:port` of their gRPC servers with commas between them. A node with an empty
+        /// data directory joins that cluster; one that has joined resumes.
+        join: String = String::new();
+        /// Replicas of every shard. Only read when a cluster is bootstrapped; fewer nodes hold fewer.
+        replication: u32 = 3, within 1, 7;
+        /// How long a node is silent before its replicas are given to other nodes.
+        replace_after: Duration = secs(600), within secs(5), hours(240);
         /// Where history goes: `file:///path`, `s3://bucket/prefix`, `gs://…` or `az://…`, credentials from the usual
-        /// environment variables. Empty means `file://<data_dir>/bucket`.
+        /// environment variables. Empty means `file://<data_dir>/bucket`, or with `join` the bucket of that cluster.
         bucket: String = String::new();
         /// Name of this node in logs and in the cluster's list. Empty means the host's name.
         node_name: String = String::new();

@@ -15,9 +15,7 @@ use super::core::{Head, Tenant};
 use super::exemplars::Entry;
 use super::restore::{RestoreError, Restorer, read_section};
 use super::series::Series;
-use super::snapshot::{
-    MAGIC, Section, Tag, push_exemplar, push_identity, push_metadata, push_window, tenant_section,
-};
+use super::snapshot::{MAGIC, Section, Tag, push_exemplar, push_identity, push_metadata, push_window, tenant_section};
 use crate::chunk::Chunk;
 use crate::chunk::bits::push_varint;
 use crate::model::{Matcher, TenantId, TimeRange};
@@ -138,13 +136,7 @@ struct Cut<'a, A> {
 }
 
 impl<A: FnMut(usize) -> Result<(), E>, E> Cut<'_, A> {
-    fn tenant(
-        &mut self,
-        tenant: &Tenant,
-        want: Want<'_>,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Result<(), E> {
+    fn tenant(&mut self, tenant: &Tenant, want: Want<'_>, matchers: &[Matcher], range: TimeRange) -> Result<(), E> {
         let head = self.head;
         match want {
             Want::Samples => {

@@ -123,13 +123,15 @@ impl Writer {
     }
 
     pub(super) fn placement(&mut self, placement: &Placement) -> &mut Self {
-        for replicas in [&placement.replicas, &placement.learners] {
-            self.number(replicas.len() as u64);
-            for (replica, node) in replicas {
-                self.replica(Some(*replica)).number(node.0);
-            }
+        self.replicas(&placement.replicas).replicas(&placement.learners).replica(placement.preferred)
+    }
+
+    pub(super) fn replicas(&mut self, replicas: &BTreeMap<ReplicaId, NodeId>) -> &mut Self {
+        self.number(replicas.len() as u64);
+        for (replica, node) in replicas {
+            self.replica(Some(*replica)).number(node.0);
         }
-        self.replica(placement.preferred)
+        self
     }
 
     /// A replica that may be absent: its eight bytes or none, with their number (ids are random, all bits are used).
@@ -172,7 +174,7 @@ impl Reader {
         Ok(Placement { replicas: self.replicas()?, learners: self.replicas()?, preferred: self.optional_replica()? })
     }
 
-    fn replicas(&mut self) -> Result<BTreeMap<ReplicaId, NodeId>, Malformed> {
+    pub(super) fn replicas(&mut self) -> Result<BTreeMap<ReplicaId, NodeId>, Malformed> {
         (0..self.count()?).map(|_| Ok((self.replica()?, NodeId(self.number()?)))).collect()
     }
 

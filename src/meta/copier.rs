@@ -27,6 +27,9 @@ use crate::store::{self, Bucket};
 /// Tables copied at a time.
 const TABLES_IN_FLIGHT: usize = 8;
 
+/// How often a node that does not lead looks whether it does.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Waits after a failed round: the first, doubled up to the last.
 pub const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
@@ -43,6 +46,8 @@ pub struct Copier {
     pub views: Views,
     /// How meta learns what was copied.
     pub propose: Propose,
+    /// Whether this node leads meta.
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
     /// First and longest wait after a failed round, see [`WAITS`].
     pub waits: (Duration, Duration),
     /// For the age of the backlog.
@@ -60,6 +65,12 @@ impl Copier {
         let mut caught_up = self.clock.monotonic();
         loop {
             let state = self.views.current();
+            if state.backlog().0 > 0 && !(self.leads)() {
+                // Nobody says when this node comes to lead.
+                tokio::time::sleep(LOOK_AGAIN).await;
+                caught_up = self.clock.monotonic();
+                continue;
+            }
             if state.backlog().0 > 0 {
                 match self.round(&state).await {
                     true => wait = self.waits.0,

@@ -118,6 +118,9 @@ impl<'a> Plan<'a> {
             return;
         }
         let before = self.placement(META).clone();
+        if !self.has_majority(&before.voting_nodes()) {
+            return;
+        }
         // Nodes that never said which replica of meta they have cannot be placed.
         let known = |node: &NodeId| self.state.nodes.get(node).and_then(|n| n.meta_replica).map(|r| (r, *node));
         let chosen = self.choose(META, &before.voting_nodes(), META_VOTERS, false);

@@ -10,7 +10,7 @@
 //!
 //! *Not here:* when snapshots are taken (`raft`), what the fields mean (`state`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,6 +42,7 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
     w.number(state.groups.len() as u64);
     for (group, placement) in &state.groups {
         w.number(group.0).placement(placement).number(state.changed_at.get(group).copied().unwrap_or_default());
+        w.replicas(state.founders.get(group).unwrap_or(&BTreeMap::new()));
     }
     w.number(state.applications.len() as u64);
     for (app, sequence) in &state.applications {
@@ -106,6 +107,7 @@ fn decode_cluster(r: &mut Reader, state: &mut State) -> Result<(), Malformed> {
         let group = GroupId(r.number()?);
         state.groups.insert(group, r.placement()?);
         state.changed_at.insert(group, r.number()?);
+        state.founders.insert(group, r.replicas()?);
     }
     Ok(())
 }

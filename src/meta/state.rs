@@ -21,7 +21,7 @@ use super::cluster::{Node, Placement};
 use super::command::{Command, Commit, Init, TableCommit};
 use super::shard_map::ShardMap;
 use crate::model::{NodeId, TenantId};
-use crate::raft::GroupId;
+use crate::raft::{GroupId, ReplicaId};
 use crate::store::catalog::actions::table_lines;
 
 /// Longest time from the upload of a file to its commit, milliseconds; the orphan collector waits longer.
@@ -62,6 +62,8 @@ pub struct State {
     /// Where replicas should be: of meta and of every shard of every live epoch. A cluster of the first release has none
     /// until its node says what it has.
     pub groups: BTreeMap<GroupId, Placement>,
+    /// The replicas each group began with: they make it, every other one is added by its leader.
+    pub founders: BTreeMap<GroupId, BTreeMap<ReplicaId, NodeId>>,
     /// The entry that last changed each placement.
     pub changed_at: BTreeMap<GroupId, u64>,
     /// Every known tenant's table.

@@ -63,11 +63,12 @@ mod tests {
 
     use super::*;
     use crate::env::{Clock, SystemClock};
-    use crate::meta::command::{Command, Commit, Init, Node};
+    use crate::meta::cluster::Node;
+    use crate::meta::command::{Command, Commit, Init};
     use crate::meta::machine::Machine;
     use crate::meta::state::ClusterId;
     use crate::model::{BlockName, Epoch, NodeId, ShardId, TimeRange};
-    use crate::raft::StateMachine;
+    use crate::raft::{ReplicaId, StateMachine};
     use crate::store::catalog::{AddFile, BlockTags, FileStats, RemoveFile, TableSchema};
     use crate::store::gc::GRACE;
     use crate::store::layout::{self, DataFile, app_of};
@@ -100,8 +101,17 @@ mod tests {
             let (mut machine, views) = Machine::new();
             let init = Init {
                 cluster: ClusterId(uuid::Uuid::from_u128(1)),
-                node: Node { id: NodeId(1), name: "n".into(), zone: String::new() },
+                node: Node {
+                    id: NodeId(1),
+                    name: "n".into(),
+                    zone: String::new(),
+                    meta_replica: Some(ReplicaId(7)),
+                    ..Node::default()
+                },
+                bucket: "memory://".into(),
+                replication: 3,
                 shards: 1,
+                shard_replicas: (0..1).map(ReplicaId).collect(),
                 epoch: Epoch(2),
                 tables: Vec::new(),
             };

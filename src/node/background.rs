@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use crate::env::Clock;
 use crate::ingest::outcome::Rejections;
 use crate::ingest::{Ingest, exposition};
-use crate::meta::Views;
+use crate::meta;
 use crate::meta::sweep::sweep;
 use crate::model::{Batch, Labels, TenantId};
 use crate::store::{self, Bucket, Tables};
@@ -70,7 +70,7 @@ pub struct Sweeper {
     /// Catalogs.
     pub tables: Arc<Tables>,
     /// What is decided.
-    pub views: Views,
+    pub meta: meta::Client,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// Age from which a file without an entry is removed.
@@ -84,7 +84,11 @@ impl Sweeper {
     pub async fn run(self) {
         loop {
             tokio::time::sleep(SWEEP).await;
-            let (bucket, tables, views) = (&self.bucket, &self.tables, &self.views);
+            // One node of a cluster is enough.
+            if !self.meta.group.is_leader() {
+                continue;
+            }
+            let (bucket, tables, views) = (&self.bucket, &self.tables, &self.meta.views);
             let swept = sweep(bucket, tables, views, &self.metrics, self.clock.now_ms(), self.age).await;
             tracing::info!(
                 removed = swept.removed,

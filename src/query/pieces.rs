@@ -73,7 +73,8 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn of(request: ReadHeadRequest) -> Result<Self, String> {
-        let want = WantWire::try_from(request.want).map_err(|_| format!("what is wanted, {}, is unknown", request.want))?;
+        let want =
+            WantWire::try_from(request.want).map_err(|_| format!("what is wanted, {}, is unknown", request.want))?;
         let matchers = request.matchers.iter().map(matcher_of).collect::<Result<_, _>>()?;
         // Not TimeRange::new: an empty range is one that nothing lies in.
         let range = TimeRange { start: request.start, end: request.end };

@@ -33,7 +33,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: [u32; 2] = [20, 300];
 
 /// Asks a node.
-pub type AskNode = Arc<dyn Fn(NodeId, ReadHeadRequest) -> BoxStream<'static, Result<HeadPiece, PeerError>> + Send + Sync>;
+pub type AskNode =
+    Arc<dyn Fn(NodeId, ReadHeadRequest) -> BoxStream<'static, Result<HeadPiece, PeerError>> + Send + Sync>;
 
 /// The heads of other nodes.
 #[derive(Clone)]
@@ -151,9 +152,11 @@ impl Remote {
             }
             floors = floors.or(piece.floors);
             held.charge(pieces::len(&piece)).map_err(Refused::Everywhere)?;
-            let taken = pieces::unpack(&piece).and_then(|data| reader.read(&data).map_err(|e| pieces::Malformed::Part(e)));
+            let taken =
+                pieces::unpack(&piece).and_then(|data| reader.read(&data).map_err(|e| pieces::Malformed::Part(e)));
             taken.map_err(|e| {
-                let what = format!("node {node} sent a part of the head of shard group {group} that cannot be read: {e}");
+                let what =
+                    format!("node {node} sent a part of the head of shard group {group} that cannot be read: {e}");
                 Refused::Everywhere(Error::new(Kind::Corrupt, what))
             })?;
             // A head takes more than its bytes on the wire; how much more is known only now.

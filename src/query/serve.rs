@@ -58,6 +58,11 @@ impl HeadServer {
         Self { shards, node, places: Arc::new(Semaphore::new(concurrency)) }
     }
 
+    /// What all of them together may hold, and the node's queries with them.
+    pub fn budget(&self) -> &Arc<NodeBudget> {
+        &self.node
+    }
+
     /// The pieces of what is asked for; the last one may be a failure.
     pub fn serve(&self, request: ReadHeadRequest) -> BoxStream<'static, HeadPiece> {
         let own = self.clone();

@@ -28,8 +28,14 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
     let blocks = Blocks::new(Arc::clone(bucket.store()), 1 << 20);
     let tables = Arc::new(Tables::new(bucket, store::Metrics::register(&mut registry)));
     let remote = Remote::new(Arc::new(|_, _| Box::pin(futures::stream::empty())));
-    let leaf =
-        Leaf { shards: Default::default(), tables, meta: meta::Machine::new().1, blocks, config: Arc::default(), remote };
+    let leaf = Leaf {
+        shards: Default::default(),
+        tables,
+        meta: meta::Machine::new().1,
+        blocks,
+        config: Arc::default(),
+        remote,
+    };
     let limits = Limits { max_bytes: 20_000, ..Limits::default() };
     let options = QueryOptions {
         timeout,
@@ -42,7 +48,10 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
         results_cache_bytes: 1 << 20,
     };
     let metrics = Metrics::register(&mut registry);
-    (Arc::new(Queries::new(Arc::new(leaf), NodeBudget::new(40_000), options, Arc::new(SystemClock::new()), metrics)), registry)
+    (
+        Arc::new(Queries::new(Arc::new(leaf), NodeBudget::new(40_000), options, Arc::new(SystemClock::new()), metrics)),
+        registry,
+    )
 }
 
 fn job(text: &str) -> Job {

@@ -266,6 +266,11 @@ impl Host {
         Snapshots::new(self.inner.disk.clone(), self.inner.options.dir.join("snapshots"), id)
     }
 
+    /// All started groups.
+    pub fn groups(&self) -> Vec<Group> {
+        self.inner.groups.lock().values().cloned().collect()
+    }
+
     /// A started group.
     pub fn group(&self, id: GroupId) -> Option<Group> {
         self.inner.groups.lock().get(&id).cloned()

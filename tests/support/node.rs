@@ -18,13 +18,14 @@ pub struct Setup {
     flags: Vec<String>,
     env: Vec<(String, String)>,
     port: u16,
+    grpc_port: u16,
 }
 
 impl Setup {
     /// A node with everything below `dir`, watching nothing but what is sent to it.
     pub fn new(dir: &Path) -> Self {
         let flags = ["--self-monitoring-enabled", "false", "--enable-admin-api", "true"].map(str::to_owned).to_vec();
-        Self { dir: dir.to_owned(), flags, env: Vec::new(), port: free_port() }
+        Self { dir: dir.to_owned(), flags, env: Vec::new(), port: free_port(), grpc_port: free_port() }
     }
 
     /// A node that ingests its own metrics, often.
@@ -45,6 +46,11 @@ impl Setup {
         self
     }
 
+    /// Where other nodes reach it.
+    pub fn grpc(&self) -> String {
+        format!("127.0.0.1:{}", self.grpc_port)
+    }
+
     /// Where it answers.
     pub fn api(&self) -> Api {
         Api::new(&format!("http://127.0.0.1:{}", self.port))
@@ -59,6 +65,7 @@ impl Setup {
             .arg("serve")
             .args(["--data-dir".as_ref(), self.dir.join("data").as_os_str()])
             .args(["--http", &format!("127.0.0.1:{}", self.port)])
+            .args(["--grpc", &self.grpc()])
             .args(&self.flags)
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .env("RUST_BACKTRACE", "1");

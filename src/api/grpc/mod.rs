@@ -8,6 +8,7 @@
 mod append;
 mod group;
 mod head;
+mod join;
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +16,7 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ingest::Ingest;
+use crate::meta;
 use crate::peers::Peers;
 use crate::proto::v1::peer_server::{self, PeerServer};
 use crate::proto::v1::{
@@ -38,6 +40,8 @@ pub struct Service {
     pub peers: Peers,
     /// Its groups.
     pub host: Host,
+    /// The way to meta.
+    pub meta: meta::Client,
     /// Its roles, once they are built.
     pub roles: Arc<OnceLock<Roles>>,
 }
@@ -91,7 +95,7 @@ impl peer_server::Peer for Service {
         Ok(Response::new(head::read(&self.roles()?.heads, request.into_inner())))
     }
 
-    async fn join(&self, _request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
-        Err(Status::unimplemented("join"))
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        Ok(Response::new(join::join(&self.meta, request.into_inner()).await))
     }
 }

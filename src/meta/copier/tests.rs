@@ -7,12 +7,14 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::env::SystemClock;
-use crate::meta::command::{Commit, Committed, Init, Node};
+use crate::meta::answer::Committed;
+use crate::meta::cluster::Node;
+use crate::meta::command::{Commit, Init};
 use crate::meta::machine::Machine;
 use crate::meta::rebuild;
 use crate::meta::state::ClusterId;
 use crate::model::{BlockName, Epoch, NodeId, ShardId, TimeRange};
-use crate::raft::StateMachine;
+use crate::raft::{ReplicaId, StateMachine};
 use crate::store::catalog::{AddFile, BlockTags, FileStats, TableSchema};
 use crate::store::faulty::{Fault, Faulty, Op};
 use crate::store::layout::{self, DataFile};
@@ -106,6 +108,7 @@ impl Life {
             tables: Arc::new(Tables::new(self.bucket.clone(), store::Metrics::default())),
             views: self.views.clone(),
             propose: self.propose(),
+            leads: Arc::new(|| true),
             waits: (Duration::from_millis(1), Duration::from_millis(2)),
             clock: Arc::new(SystemClock::new()),
             metrics: Metrics::default(),
@@ -135,8 +138,17 @@ fn file(sequence: u64) -> AddFile {
 fn init(durable: &Durable) {
     let init = Init {
         cluster: ClusterId(uuid::Uuid::from_u128(1)),
-        node: Node { id: NodeId(1), name: "n".into(), zone: String::new() },
+        node: Node {
+            id: NodeId(1),
+            name: "n".into(),
+            zone: String::new(),
+            meta_replica: Some(ReplicaId(7)),
+            ..Node::default()
+        },
+        bucket: "memory://".into(),
+        replication: 3,
         shards: 1,
+        shard_replicas: (0..1).map(ReplicaId).collect(),
         epoch: Epoch(1),
         tables: Vec::new(),
     };

@@ -35,10 +35,12 @@ impl Plan<'_> {
         }
     }
 
+    /// The groups whose leader can be chosen.
     fn groups(&self) -> Vec<GroupId> {
         let unchanged = self.state.groups.keys().filter(|group| !self.changes.contains_key(group));
         // Those that change anyway come first: they cost nothing.
-        self.changes.keys().chain(unchanged).copied().collect()
+        let all = self.changes.keys().chain(unchanged).copied();
+        all.filter(|group| self.has_majority(&self.placement(*group).voting_nodes())).collect()
     }
 
     /// The usable node that is preferred in a group.

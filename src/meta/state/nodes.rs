@@ -200,6 +200,7 @@ impl State {
         let stays = |group: &GroupId| shard_of_group(*group).is_none_or(|(of, _)| of != epoch);
         self.groups.retain(|group, _| stays(group));
         self.changed_at.retain(|group, _| stays(group));
+        self.founders.retain(|group, _| stays(group));
         Ok(Answer::Done)
     }
 
@@ -222,6 +223,7 @@ impl State {
 
     fn set_placement(&mut self, group: GroupId, placement: Placement) {
         self.changed_at.insert(group, self.applied);
+        self.founders.entry(group).or_insert_with(|| placement.replicas.clone());
         self.groups.insert(group, placement);
     }
 
@@ -229,6 +231,7 @@ impl State {
     pub(super) fn check_cluster(&self) {
         let placed: BTreeSet<&GroupId> = self.groups.keys().collect();
         assert_eq!(placed, self.changed_at.keys().collect(), "BUG: placements and their changes");
+        assert_eq!(placed, self.founders.keys().collect(), "BUG: placements and their founders");
         assert_eq!(self.epochs.last().copied().unwrap_or_default(), self.shard_map, "BUG: newest epoch");
         assert!(self.nodes.keys().all(|node| node.0 < self.next_node), "BUG: next node id");
         let names: BTreeSet<&str> = self.nodes.values().map(|node| node.name.as_str()).collect();

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::meta::command::RestoredTable;
-use crate::model::Epoch;
+use crate::model::{Epoch, NodeId};
+use crate::raft::ReplicaId;
 use crate::store::catalog::TableSchema;
 use crate::store::catalog::actions::commit_lines;
 
@@ -15,8 +16,17 @@ fn tenant(name: &str) -> TenantId {
 fn init() -> Command {
     Command::Init(Init {
         cluster: ClusterId(uuid::Uuid::from_u128(7)),
-        node: Node { id: NodeId(1), name: "one".into(), zone: String::new() },
+        node: Node {
+            id: NodeId(1),
+            name: "one".into(),
+            zone: String::new(),
+            meta_replica: Some(ReplicaId(7)),
+            ..Node::default()
+        },
+        bucket: "memory://".into(),
+        replication: 3,
         shards: 12,
+        shard_replicas: (0..12).map(ReplicaId).collect(),
         epoch: Epoch(1),
         tables: Vec::new(),
     })
