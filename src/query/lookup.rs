@@ -74,7 +74,7 @@ impl Leaf {
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, Labels>| {
             found.extend(block.series(matchers, range).map(|(labels, _)| labels))
         };
-        self.look_up(Want::Labels, tenant, selectors, range, budget, from_head, from_block).await
+        self.look_up(tenant, selectors, (range, Want::Labels), budget, from_head, from_block).await
     }
 
     /// Label names of those series (of all, without selectors).
@@ -91,7 +91,7 @@ impl Leaf {
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
             found.extend_texts(block.label_names(matchers, range))
         };
-        self.look_up(Want::Names, tenant, selectors, range, budget, from_head, from_block).await
+        self.look_up(tenant, selectors, (range, Want::Names), budget, from_head, from_block).await
     }
 
     /// Values of one label of those series.
@@ -109,16 +109,15 @@ impl Leaf {
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
             found.extend_texts(block.label_values(name, matchers, range))
         };
-        self.look_up(Want::Values(name), tenant, selectors, range, budget, from_head, from_block).await
+        self.look_up(tenant, selectors, (range, Want::Values(name)), budget, from_head, from_block).await
     }
 
     /// What heads and blocks say to each selector (to no condition, without selectors), together.
     async fn look_up<T: Ord + Weighs>(
         &self,
-        want: Want<'_>,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
-        range: TimeRange,
+        (range, want): (TimeRange, Want<'_>),
         budget: &QueryBudget,
         from_head: impl Fn(&Head, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,
         from_block: impl Fn(&BlockReader, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,

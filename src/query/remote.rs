@@ -152,8 +152,7 @@ impl Remote {
             }
             floors = floors.or(piece.floors);
             held.charge(pieces::len(&piece)).map_err(Refused::Everywhere)?;
-            let taken =
-                pieces::unpack(&piece).and_then(|data| reader.read(&data).map_err(|e| pieces::Malformed::Part(e)));
+            let taken = pieces::unpack(&piece).and_then(|data| reader.read(&data).map_err(pieces::Malformed::Part));
             taken.map_err(|e| {
                 let what =
                     format!("node {node} sent a part of the head of shard group {group} that cannot be read: {e}");
