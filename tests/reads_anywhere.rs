@@ -329,7 +329,9 @@ fn part(want: Want<'_>) -> Vec<u8> {
     for n in 0..3 {
         let labels = Labels::from_pairs([("__name__", "x"), ("n", n.to_string().as_str())]);
         let id = head.get_or_create(&tenant, n, labels.canonical());
-        [30_000, 10_000, 8_000_000].map(|t| head.append_float(id, t, n as f64, 5, i64::MAX));
+        for t in [30_000, 10_000, 8_000_000] {
+            head.append_float(id, t, n as f64, 5, i64::MAX);
+        }
         head.append_exemplar(id, &ExemplarRow { t: 30_000, v: 1.0, labels: labels.clone() });
     }
     let never = |_| Ok::<(), std::convert::Infallible>(());
