@@ -11,6 +11,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use metrolith::head::{Head, HeadOptions};
 use metrolith::ingest::entry::{SectionBuilder, SeriesRef, append_entry};
+use metrolith::ingest::series_budget::SeriesBudgets;
 use metrolith::ingest::shard::{ShardMachine, ShardState, SharedShard};
 use metrolith::model::labels::series_hash;
 use metrolith::model::{Batch, Labels, SampleRow, SeriesRow, TenantId};
@@ -68,7 +69,7 @@ fn encode(head: &Head, tenant: &TenantId, batch: &Batch) -> Bytes {
 
 fn shard() -> (ShardMachine, SharedShard) {
     let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), 0))));
-    (ShardMachine::new(Arc::clone(&state)), state)
+    (ShardMachine::new(Arc::clone(&state), SeriesBudgets::default()), state)
 }
 
 fn benches(c: &mut Criterion) {

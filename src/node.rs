@@ -120,7 +120,9 @@ impl Node {
         let ready = Arc::new(Readiness::default());
         let (about, admin) = (parts.about(), parts.config.enable_admin_api);
         let gate = Arc::clone(&ingest);
-        let app = Arc::new(Shared { ingest, compactor, queries, telemetry, ready: Arc::clone(&ready), about, admin });
+        let (cluster, ready_here) = (parts.meta.clone(), Arc::clone(&ready));
+        let app = Shared { ingest, compactor, queries, shards, cluster, telemetry, ready: ready_here, about, admin };
+        let app = Arc::new(app);
         let (stop_http, stopped) = oneshot::channel();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that spoke: the node stops.

@@ -5,6 +5,7 @@
 //!
 //! *Not here:* what the commands do with a running node (`node`, `api`).
 
+mod cluster;
 mod columns;
 mod config;
 pub mod load;
@@ -44,6 +45,8 @@ enum Command {
     Query(query::Args),
     /// Write generated series to a node, and report how it went
     Load(load::Args),
+    /// Look at a cluster, drain or remove its nodes
+    Cluster(cluster::Args),
     /// Look at the tables in a bucket, without a node
     Table(table::Args),
     /// Check a configuration file, or print the page about all settings
@@ -56,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(args),
         Command::Load(args) => load::run(args),
+        Command::Cluster(args) => cluster::run(args),
         Command::Table(args) => table::run(args),
         Command::Config(args) => config::run(args),
     };

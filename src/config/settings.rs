@@ -101,6 +101,8 @@ section! {
         max_body_bytes: ByteSize = ByteSize::mib(32), within ByteSize::kib(64), ByteSize::gib(1);
         /// Decompressed bytes of all requests in work at the same time; over it, requests are answered 503.
         max_inflight_bytes: ByteSize = ByteSize::mib(256), within ByteSize::mib(1), ByteSize::gib(64);
+        /// How long a request's samples may look for the leaders of their shards before it is answered 503.
+        timeout: Duration = secs(10), within Duration::from_millis(100), hours(1);
     }
 }
 

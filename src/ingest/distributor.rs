@@ -1,20 +1,73 @@
-//! One request to all shards: splits a batch by series hash, appends in parallel, adds up what became of it.
+//! One request to all shards: splits a batch by series hash, appends in parallel where each shard is led, adds up what
+//! became of it.
 //!
 //! *Invariants:* every row goes to exactly one shard, the one that owns its hash in the current epoch; a request is
-//! acknowledged only when all its shards have.
+//! acknowledged only when all its shards have. A shard's rows are sent again, whole, until one attempt is answered: only
+//! that attempt is counted, and what an earlier one may have stored is stored once.
 //!
-//! *Not here:* decoding and limits (`ingest::decode`, `ingest::admit`), what a shard does (`ingest::ingester`).
+//! *Not here:* decoding and limits (`ingest::decode`, `ingest::admit`), what a shard does (`ingest::ingester`), whom to ask
+//! (`ingest::route`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 
 use super::IngestError;
+use super::answer::Answer;
 use super::ingester::{Request, Shard};
+use super::metrics::{Metrics, Setback};
 use super::outcome::WriteOutcome;
-use crate::meta::ShardMap;
+use super::route::{Attempts, Hints, Known, Step};
+use super::rows::{Packed, pack};
+use super::shards::Shards;
+use crate::env::{Clock, Rng};
+use crate::meta::{ShardMap, Views, shard_group};
 use crate::model::labels::series_hash;
+use crate::model::{NodeId, ShardId};
+use crate::peers::{PeerError, Peers, failed};
+use crate::proto::v1::{AppendReply, AppendRequest};
+use crate::raft::GroupId;
+
+/// Part lists kept for reuse.
+const SPARE: usize = 32;
+/// Of the time a request has, the part that one node may take to answer.
+const ANSWER_SHARE: u32 = 3;
+/// How long rows wait for the shard map that their shards belong to.
+const MAP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Sends rows to a node.
+pub type Send =
+    Arc<dyn Fn(NodeId, AppendRequest) -> BoxFuture<'static, Result<AppendReply, PeerError>> + std::marker::Send + Sync>;
+
+/// Sends rows over the connections to the other nodes.
+pub fn over(peers: Peers) -> Send {
+    Arc::new(move |node, request| {
+        let client = peers.client(node);
+        Box::pin(async move { Ok(client?.append(request).await.map_err(failed(node))?.into_inner()) })
+    })
+}
+
+/// What the distributor knows and uses.
+pub struct Ways {
+    /// This node.
+    pub me: NodeId,
+    /// The shard map.
+    pub views: Views,
+    /// The replicas of this node.
+    pub shards: Shards,
+    /// To the other nodes.
+    pub send: Send,
+    /// How long a request's rows look for the leaders of their shards.
+    pub timeout: Duration,
+    /// For the timeout.
+    pub clock: Arc<dyn Clock>,
+    /// For the pauses.
+    pub rng: Arc<dyn Rng>,
+    /// Figures.
+    pub metrics: Metrics,
+}
 
 /// Rows of one shard.
 #[derive(Default)]
@@ -23,53 +76,206 @@ struct Part {
     metadata: Vec<u32>,
 }
 
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.metadata.is_empty()
+    }
+}
+
+/// What became of a part.
+enum Delivered {
+    Stored(WriteOutcome),
+    /// Its shard is not of the current epoch.
+    Moved,
+}
+
 /// Sends rows to their shards.
 pub struct Distributor {
-    map: ShardMap,
-    shards: Vec<Arc<Shard>>,
+    /// What it uses.
+    pub ways: Ways,
+    hints: Hints,
     /// Emptied part lists of finished requests, so that splitting does not allocate.
     spare: Mutex<Vec<Vec<Part>>>,
 }
 
-/// Part lists kept for reuse.
-const SPARE: usize = 32;
-
 impl Distributor {
-    /// A distributor over all shards of `map`, in order of their ids.
-    pub fn new(map: ShardMap, shards: Vec<Arc<Shard>>) -> Self {
-        Self { map, shards, spare: Mutex::new(Vec::new()) }
-    }
-
-    /// All shards.
-    pub fn shards(&self) -> &[Arc<Shard>] {
-        &self.shards
+    /// A distributor that knows no leader elsewhere yet.
+    pub fn new(ways: Ways) -> Self {
+        Self { ways, hints: Hints::default(), spare: Mutex::new(Vec::new()) }
     }
 
     /// Stores a request's rows; comes back when they are durable, or with the first error of a shard.
     pub async fn append(&self, request: Request<'_>) -> Result<WriteOutcome, IngestError> {
-        let parts = self.split(request);
-        let appends = parts.iter().zip(&self.shards).filter_map(|(part, shard)| {
-            let idle = part.rows.is_empty() && part.metadata.is_empty();
-            (!idle).then(|| shard.append(request, &part.rows, &part.metadata))
-        });
-        let results = join_all(appends).await;
-        self.put_back(parts);
+        let deadline = self.ways.clock.monotonic() + self.ways.timeout;
         let mut outcome = WriteOutcome::default();
-        for result in results {
-            outcome.merge(&result?);
+        let mut map = self.ways.views.current().shard_map;
+        let mut parts = self.split(request, map)?;
+        loop {
+            let busy = parts.iter().enumerate().filter(|(_, part)| !part.is_empty());
+            let deliver = |(n, part)| self.deliver(request, map, ShardId(n as u32), part, deadline);
+            let delivered = join_all(busy.clone().map(deliver)).await;
+            let (mut moved, mut failure) = (Part::default(), None);
+            for ((_, part), delivered) in busy.zip(delivered) {
+                match delivered {
+                    Ok(Delivered::Stored(stored)) => outcome.merge(&stored),
+                    Ok(Delivered::Moved) => {
+                        moved.rows.extend_from_slice(&part.rows);
+                        moved.metadata.extend_from_slice(&part.metadata);
+                    }
+                    Err(e) => failure = failure.or(Some(e)),
+                }
+            }
+            self.put_back(parts);
+            if let Some(e) = failure {
+                return Err(e);
+            }
+            if moved.is_empty() {
+                return Ok(outcome);
+            }
+            // Here or there the newer map is not known yet; the deadline ends this.
+            tokio::time::sleep(MAP_PAUSE).await;
+            map = self.ways.views.current().shard_map;
+            parts = self.split_part(request, map, &moved);
         }
-        Ok(outcome)
     }
 
-    fn split(&self, request: Request<'_>) -> Vec<Part> {
+    /// Has the leader of a shard store a part, whoever and wherever that is by now.
+    async fn deliver(
+        &self,
+        request: Request<'_>,
+        map: ShardMap,
+        shard: ShardId,
+        part: &Part,
+        deadline: Duration,
+    ) -> Result<Delivered, IngestError> {
+        let group = shard_group(map.epoch, shard);
+        let (mut attempts, mut packed) = (Attempts::default(), None);
+        loop {
+            let left = deadline.saturating_sub(self.ways.clock.monotonic());
+            if left.is_zero() {
+                return Err(self.not_taken(shard, attempts));
+            }
+            let local = self.ways.shards.get(group);
+            let known = self.known(group, local.as_deref());
+            let (node, answer) = match attempts.next(&known, &*self.ways.rng) {
+                Step::Here => {
+                    let Some(local) = local else { continue };
+                    let append = local.append(request, &part.rows, &part.metadata);
+                    let answer =
+                        tokio::time::timeout(left, append).await.map_or_else(|_| no_answer(left), Answer::here);
+                    (known.me, answer)
+                }
+                Step::Send(node) => {
+                    let packed = match &packed {
+                        Some(packed) => packed,
+                        None => packed.insert(pack(request, group, &part.rows, &part.metadata)?),
+                    };
+                    // Apart, so that it does not make every append larger.
+                    let answer = Box::pin(self.send(node, map, shard, packed, left)).await;
+                    self.learn(group, node, &answer, part.rows.len());
+                    (node, answer)
+                }
+                Step::Pause(pause) => {
+                    tokio::time::sleep(pause.min(left)).await;
+                    if self.ways.views.current().shard_map != map {
+                        return Ok(Delivered::Moved);
+                    }
+                    continue;
+                }
+            };
+            match answer {
+                Answer::Stored(outcome) => return Ok(Delivered::Stored(outcome)),
+                Answer::StaleEpoch => {
+                    self.ways.metrics.setback(Setback::StaleEpoch);
+                    return Ok(Delivered::Moved);
+                }
+                Answer::Failed(e) => return Err(e),
+                Answer::NotNow { setback, leader, why } => {
+                    self.ways.metrics.setback(setback);
+                    attempts.refused(node, leader, why);
+                }
+            }
+        }
+    }
+
+    /// What this node knows of where a shard is led; nothing is looked up if that is here.
+    fn known(&self, group: GroupId, local: Option<&Shard>) -> Known {
+        let me = self.ways.me;
+        if local.is_some_and(|shard| shard.group.is_leader()) {
+            return Known { me, leads_here: true, ..Known::default() };
+        }
+        let followed = local.and_then(|shard| shard.group.leader()).map(|(_, node)| node);
+        let state = self.ways.views.current();
+        let placed = state.groups.get(&group).map(|placement| placement.replicas.values().copied().collect());
+        Known { me, leads_here: false, followed, hint: self.hints.get(group), placed: placed.unwrap_or_default() }
+    }
+
+    async fn send(&self, node: NodeId, map: ShardMap, shard: ShardId, packed: &Packed, left: Duration) -> Answer {
+        let request = AppendRequest {
+            group: shard_group(map.epoch, shard).0,
+            shards: map.shards,
+            rows: packed.bytes.clone(),
+            uncompressed_bytes: packed.uncompressed,
+        };
+        self.ways.metrics.forwarded_bytes.inc_by(packed.bytes.len() as u64);
+        let patience = left.min(self.ways.timeout / ANSWER_SHARE);
+        match tokio::time::timeout(patience, (self.ways.send)(node, request)).await {
+            Ok(replied) => Answer::of(shard, node, replied),
+            Err(_) => no_answer(patience),
+        }
+    }
+
+    /// Notes what an answer of another node says about who leads.
+    fn learn(&self, group: GroupId, node: NodeId, answer: &Answer, rows: usize) {
+        match answer {
+            Answer::Stored(_) => {
+                self.ways.metrics.forwarded_rows.inc_by(rows as u64);
+                self.hints.set(group, node);
+            }
+            Answer::NotNow { leader: Some(leader), .. } => self.hints.set(group, *leader),
+            Answer::NotNow { leader: None, .. } => self.hints.forget(group, node),
+            Answer::StaleEpoch | Answer::Failed(_) => {}
+        }
+    }
+
+    fn not_taken(&self, shard: ShardId, attempts: Attempts) -> IngestError {
+        let last = attempts
+            .last
+            .map_or_else(|| "nobody is known to lead it".into(), |(node, why)| format!("node {node}: {why}"));
+        IngestError::NotTaken { shard, waited: self.ways.timeout, attempts: attempts.refusals, last }
+    }
+
+    fn parts(&self, map: ShardMap) -> Vec<Part> {
         let mut parts = self.spare.lock().pop().unwrap_or_default();
-        parts.resize_with(self.shards.len(), Part::default);
+        parts.resize_with(map.shards as usize, Part::default);
+        parts
+    }
+
+    fn split(&self, request: Request<'_>, map: ShardMap) -> Result<Vec<Part>, IngestError> {
+        if map.shards == 0 {
+            return Err(IngestError::NoShards);
+        }
+        let mut parts = self.parts(map);
         for (i, row) in request.batch.series.iter().enumerate() {
-            parts[self.map.shard_of(row.hash).0 as usize].rows.push(i as u32);
+            parts[map.shard_of(row.hash).0 as usize].rows.push(i as u32);
         }
         for (i, row) in request.batch.metadata.iter().enumerate() {
-            let shard = self.map.shard_of(series_hash(request.tenant.as_str(), &row.metric));
+            let shard = map.shard_of(series_hash(request.tenant.as_str(), &row.metric));
             parts[shard.0 as usize].metadata.push(i as u32);
+        }
+        Ok(parts)
+    }
+
+    /// As [`Self::split`], for some of the rows.
+    fn split_part(&self, request: Request<'_>, map: ShardMap, some: &Part) -> Vec<Part> {
+        let mut parts = self.parts(map);
+        for i in &some.rows {
+            parts[map.shard_of(request.batch.series[*i as usize].hash).0 as usize].rows.push(*i);
+        }
+        for i in &some.metadata {
+            let metric = &request.batch.metadata[*i as usize].metric;
+            let shard = map.shard_of(series_hash(request.tenant.as_str(), metric));
+            parts[shard.0 as usize].metadata.push(*i);
         }
         parts
     }
@@ -85,3 +291,10 @@ impl Distributor {
         }
     }
 }
+
+fn no_answer(after: Duration) -> Answer {
+    Answer::NotNow { setback: Setback::NoAnswer, leader: None, why: format!("no answer within {after:?}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -288,7 +288,8 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn decode(mut r: Reader<'a>) -> Result<Self, Malformed> {
+    /// Reads a section; its rows are read when they are asked for.
+    pub(super) fn decode(mut r: Reader<'a>) -> Result<Self, Malformed> {
         let tenant = r.str("tenant")?;
         let out_of_order_ms = r.varint("out-of-order limit")? as i64;
         let new_count = r.count("series count")?;
@@ -319,6 +320,11 @@ impl<'a> Section<'a> {
             metadata_count,
             metadata,
         })
+    }
+
+    /// Number of floats.
+    pub fn float_count(&self) -> usize {
+        self.floats
     }
 
     /// Hash and canonical labels of each series named by its labels, in order of [`SeriesRef::New`].

@@ -5,10 +5,12 @@
 //!
 //! *Not here:* refused samples (`ingest::outcome`).
 
+use std::time::Duration;
+
 use super::codec::Malformed;
 use super::decode::DecodeError;
-use crate::error::{HasKind, Kind};
-use crate::model::ShardId;
+use crate::error::{Error, HasKind, Kind};
+use crate::model::{NodeId, ShardId};
 use crate::raft::RaftError;
 use crate::{block, chunk, store};
 
@@ -41,6 +43,34 @@ pub enum IngestError {
     /// The bucket refused.
     #[error("bucket: {0}")]
     Bucket(String, Kind),
+    /// No leader of a shard took its rows in time.
+    #[error("append to shard {shard}: not taken within {waited:?}, tried {attempts} times, last {last}")]
+    NotTaken {
+        /// Which shard.
+        shard: ShardId,
+        /// The setting `write.timeout`.
+        waited: Duration,
+        /// How many nodes were asked, each time it was asked.
+        attempts: u32,
+        /// What was tried last, and what came of it.
+        last: String,
+    },
+    /// The leader of a shard refused its rows, and would again.
+    #[error("append to shard {shard} on node {node}: {reason}")]
+    Refused {
+        /// Which shard.
+        shard: ShardId,
+        /// Its leader.
+        node: NodeId,
+        /// What it said.
+        reason: String,
+    },
+    /// There is no shard map on this node yet.
+    #[error("this node does not know the shards yet")]
+    NoShards,
+    /// Meta could not be asked.
+    #[error("ask meta: {0}")]
+    Meta(Error),
     /// Meta refused the commit of a flush.
     #[error("commit a flush of shard {shard}: {reason}")]
     Commit {
@@ -59,7 +89,10 @@ impl HasKind for IngestError {
         match self {
             Self::Decode(_, kind) | Self::Block(_, kind) | Self::Bucket(_, kind) => *kind,
             Self::Raft(e) => e.kind(),
+            Self::Meta(e) => e.kind(),
             Self::Overloaded(_) | Self::Unsettled { .. } | Self::Commit { .. } | Self::Stopping => Kind::Unavailable,
+            Self::NotTaken { .. } | Self::NoShards => Kind::Unavailable,
+            Self::Refused { .. } => Kind::Invalid,
             Self::Reply(_) => Kind::Internal,
         }
     }

@@ -20,16 +20,13 @@ use super::entry::{close_entry, flushed_entry};
 use super::flush_block::{Built, build};
 use super::ingester::Shard;
 use super::metrics::Metrics;
-use super::reply::read_flushed_reply;
-use super::series_budget::SeriesBudgets;
 use super::shard::ClosedWindow;
 use super::shards::Shards;
 use crate::env::{Clock, crash};
 use crate::head::WindowState;
 use crate::meta::{self, Answer, Command, Commit, Views};
 use crate::model::time::WINDOW_MS;
-use crate::model::{BlockName, Epoch, TenantId};
-use crate::raft::Group;
+use crate::model::{BlockName, TenantId};
 use crate::store::Bucket;
 use crate::store::catalog::actions::TableSchema;
 use crate::store::layout::app_of;
@@ -56,22 +53,18 @@ pub struct FlushOptions {
 pub struct Flusher {
     /// The shards of this node.
     pub shards: Shards,
-    /// Meta's group, which decides commits.
-    pub meta: Group,
+    /// Meta, which decides commits.
+    pub meta: meta::Client,
     /// What meta has decided.
     pub views: Views,
     /// Where blocks go.
     pub bucket: Bucket,
-    /// Epoch of the shards.
-    pub epoch: Epoch,
     /// Columns of the tables.
     pub schema: TableSchema,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// Settings.
     pub options: FlushOptions,
-    /// Series counts, which fall when series retire.
-    pub budgets: SeriesBudgets,
     /// Figures.
     pub metrics: Metrics,
     /// One pass at a time; when memory last made one close windows early.
@@ -165,9 +158,9 @@ impl Flusher {
             tokio::time::sleep(FLUSHED_POLL).await;
         }
         let uploaded_ms = self.clock.now_ms();
-        let name = BlockName::of_flush(self.epoch, shard.id, window.start, window.sequence);
+        let name = BlockName::of_flush(shard.epoch, shard.id, window.start, window.sequence);
         let snapshot = shard.state.read().head.window_series(window.start, window.generation);
-        let (shard_id, epoch) = (shard.id, self.epoch);
+        let (shard_id, epoch) = (shard.id, shard.epoch);
         let work = move || build(snapshot, name, shard_id, epoch, window, uploaded_ms);
         let built = tokio::task::spawn_blocking(work).await.map_err(|_| IngestError::Stopping)??;
         self.upload(&built).await?;
@@ -184,9 +177,9 @@ impl Flusher {
 
     /// The versions that hold a flush which meta decided before, perhaps for a leader that died.
     async fn decided(&self, shard: &Shard, sequence: u64) -> Result<Option<BTreeMap<TenantId, u64>>, IngestError> {
-        self.meta.read_index().await?;
+        self.meta.barrier().await?;
         let state = self.views.current();
-        let app = app_of(self.epoch, shard.id);
+        let app = app_of(shard.epoch, shard.id);
         if state.applications.get(&app).is_none_or(|last| *last < sequence) {
             return Ok(None);
         }
@@ -204,12 +197,7 @@ impl Flusher {
         versions: &BTreeMap<TenantId, u64>,
     ) -> Result<(), IngestError> {
         let tables: Vec<(String, u64)> = versions.iter().map(|(t, v)| (t.as_str().to_owned(), *v)).collect();
-        let applied = shard.group.propose(flushed_entry(window.sequence, &tables)).await?;
-        for (tenant, n) in read_flushed_reply(&applied.reply).map_err(IngestError::Reply)? {
-            if let Ok(tenant) = TenantId::new(&tenant) {
-                self.budgets.of(&tenant).release(n);
-            }
-        }
+        shard.group.propose(flushed_entry(window.sequence, &tables)).await?;
         crash::point("flush-noted");
         Ok(())
     }
@@ -238,20 +226,18 @@ impl Flusher {
         if built.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let app = app_of(self.epoch, shard.id);
+        let app = app_of(shard.epoch, shard.id);
         let mut commit = Commit::new(app, window.sequence, self.clock.now_ms(), uploaded_ms, self.schema.clone());
         for block in built {
             let adds: Vec<_> = block.files.iter().map(|(add, _)| add.clone()).collect();
             commit.table(block.tenant.clone(), &adds, &[]);
         }
-        let applied = self.meta.propose(Command::Commit(commit).encode()).await?;
-        match Answer::decode(&applied.reply) {
-            Ok(Answer::Committed(committed)) => Ok(committed.versions.into_iter().collect()),
-            Ok(Answer::Refused(refusal)) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
-            Ok(Answer::Done | Answer::Joined { .. }) => {
+        match self.meta.propose(Command::Commit(commit)).await.map_err(IngestError::Meta)? {
+            Answer::Committed(committed) => Ok(committed.versions.into_iter().collect()),
+            Answer::Refused(refusal) => Err(IngestError::Commit { shard: shard.id, reason: refusal.to_string() }),
+            Answer::Done | Answer::Joined { .. } => {
                 Err(IngestError::Commit { shard: shard.id, reason: "answered without versions".into() })
             }
-            Err(e) => Err(IngestError::Commit { shard: shard.id, reason: e.to_string() }),
         }
     }
 }

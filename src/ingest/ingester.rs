@@ -2,7 +2,7 @@
 //!
 //! *Invariants:* nothing is acknowledged before its entry is applied, and an entry is applied only after a majority has
 //! synced it. A tenant's series limit is judged before the append and never exceeded: series are reserved first and
-//! what turned out to exist already is given back.
+//! counted as held where they are applied.
 //!
 //! *Not here:* which rows belong to which shard (`ingest::distributor`), what `apply` decides (`ingest::shard`).
 
@@ -16,7 +16,8 @@ use super::queue::AppendQueue;
 use super::reply::Refused;
 use super::series_budget::{Reservation, SeriesBudget};
 use super::shard::SharedShard;
-use crate::model::{Batch, Labels, ShardId, TenantId};
+use crate::meta::shard_of_group;
+use crate::model::{Batch, Epoch, Labels, ShardId, TenantId};
 use crate::raft::Group;
 
 /// Times rows are proposed again because their series was retired between resolving and applying.
@@ -26,6 +27,8 @@ const ATTEMPTS: usize = 3;
 pub struct Shard {
     /// Which one.
     pub id: ShardId,
+    /// The version of the shard map it belongs to.
+    pub epoch: Epoch,
     /// Its heads and ledger.
     pub state: SharedShard,
     /// Its Raft group.
@@ -58,7 +61,8 @@ impl Shard {
     /// A shard whose group is running.
     pub fn new(id: ShardId, state: SharedShard, group: Group) -> Self {
         let queue = AppendQueue::start(group.clone());
-        Self { id, state, group, queue }
+        let epoch = shard_of_group(group.id()).map_or_else(Epoch::default, |(epoch, _)| epoch);
+        Self { id, epoch, state, group, queue }
     }
 
     /// Appends the series `rows` of the request, and the metadata rows named, waiting until they are durable.
@@ -109,7 +113,7 @@ impl Shard {
         let bytes = section.finish(request.tenant.as_str(), request.out_of_order_ms);
         let reply = self.queue.append(bytes).await?;
         if let Some(reserved) = reserved {
-            reserved.commit(reply.created);
+            reserved.applied();
         }
         let again = settle(request, &kept, &reply.refused, outcome);
         let stored = kept.iter().filter(|(series, _)| !again.contains(series));
@@ -147,14 +151,14 @@ fn name_new(
     outcome: &mut WriteOutcome,
 ) -> Reservation {
     let labels = |index: u32| request.batch.labels_of(&request.batch.series[index as usize]);
-    let mut named: HashMap<&str, Option<SeriesRef>> = unknown.iter().map(|i| (labels(*i), None)).collect();
-    let reserved = request.budget.reserve(named.len() as u64, request.series_limit);
+    let mut named: HashMap<&str, Option<SeriesRef>> = HashMap::with_capacity(unknown.len());
+    let mut room = request.budget.reserve(request.series_limit);
     for index in unknown {
         let row = &request.batch.series[*index as usize];
-        let Some(place) = named.get_mut(labels(*index)) else { continue };
-        if place.is_none() && section.new_series_count() < reserved.granted() {
-            *place = Some(section.new_series(row.hash, labels(*index)));
-        }
+        let place = named.entry(labels(*index)).or_insert_with(|| {
+            let granted = room.take(row.hash);
+            granted.then(|| section.new_series(row.hash, labels(*index)))
+        });
         match place {
             Some(series) => kept.push((*index, *series)),
             None => {
@@ -165,7 +169,7 @@ fn name_new(
             }
         }
     }
-    reserved
+    room.done()
 }
 
 /// Counts what was stored and what was refused; answers the series to be proposed again.

@@ -6,6 +6,7 @@
 //! *Not here:* consensus (`raft`), memory (`head`), files (`block`): they meet here and know nothing of each other.
 
 pub mod admit;
+pub mod answer;
 pub mod codec;
 pub mod decode;
 pub mod distributor;
@@ -21,7 +22,10 @@ pub mod metrics;
 pub mod outcome;
 pub mod pipeline;
 pub mod queue;
+pub mod receive;
 pub mod reply;
+pub mod route;
+pub mod rows;
 pub mod series_budget;
 pub mod shard;
 pub mod shards;

@@ -83,6 +83,11 @@ impl Reason {
         }
     }
 
+    /// The reason with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The id that error texts carry, so that existing runbooks are found.
     pub fn id(self) -> &'static str {
         match self {
@@ -141,6 +146,11 @@ impl Rejections {
         if self.first.is_none() {
             self.first.clone_from(&other.first);
         }
+    }
+
+    /// The first refusal and what exactly was wrong.
+    pub fn first(&self) -> Option<(Reason, &str)> {
+        self.first.as_ref().map(|(reason, example)| (*reason, example.as_str()))
     }
 
     /// Forgets everything.

@@ -104,7 +104,7 @@ impl Ingest {
     /// Reads the heads' figures for the gate and the metrics; answers the bytes of all heads.
     pub fn observe(&self) -> u64 {
         let (mut series, mut samples, mut bytes, mut backlog) = (0, 0, 0, 0);
-        for shard in self.distributor.shards() {
+        for shard in self.distributor.ways.shards.all().iter() {
             let state = shard.state.read();
             let stats = state.head.stats();
             series += stats.series;

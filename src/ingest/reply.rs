@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::codec::{Malformed, Reader, put_str, put_varint};
+use super::codec::{Malformed, Reader, put_varint};
 
 /// Why a row was not stored, as `apply` decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,26 +68,6 @@ pub fn read_append_reply(bytes: &[u8], sections: usize) -> Result<Vec<SectionRep
             Ok(SectionReply { created, refused: (0..n).map(|_| row()).collect::<Result<_, _>>()? })
         })
         .collect()
-}
-
-/// The answer to `Flushed`: how many series each tenant no longer has in the shard.
-pub fn flushed_reply(retired: &[(String, u64)]) -> Bytes {
-    let mut out = Vec::new();
-    for (tenant, n) in retired {
-        put_str(&mut out, tenant);
-        put_varint(&mut out, *n);
-    }
-    out.into()
-}
-
-/// Reads the answer to `Flushed`.
-pub fn read_flushed_reply(bytes: &[u8]) -> Result<Vec<(String, u64)>, Malformed> {
-    let mut r = Reader::new(bytes);
-    let mut out = Vec::new();
-    while !r.is_empty() {
-        out.push((r.str("tenant")?.to_owned(), r.varint("retired series")?));
-    }
-    Ok(out)
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use parking_lot::RwLock;
 
 use super::codec::{Malformed, Reader, put_str, put_varint, put_zigzag};
 use super::entry::{Command, Section, SeriesRef};
-use super::reply::{Refused, SectionReply, append_reply, flushed_reply};
+use super::reply::{Refused, SectionReply, append_reply};
+use super::series_budget::SeriesBudgets;
 use crate::head::{Head, Verdict};
 use crate::model::{SeriesId, TenantId};
 use crate::raft::{SnapshotWriter, StateMachine};
@@ -58,18 +59,27 @@ pub type SharedShard = Arc<RwLock<ShardState>>;
 /// Applies a shard's entries.
 pub struct ShardMachine {
     state: SharedShard,
+    /// The node's count of series. What this replica holds is in it from the moment it is applied until the replica goes.
+    budgets: SeriesBudgets,
 }
 
 impl ShardMachine {
-    /// A machine over `state`, which readers share.
-    pub fn new(state: SharedShard) -> Self {
-        Self { state }
+    /// A machine over an empty `state`, which readers share; its series count in `budgets`.
+    pub fn new(state: SharedShard, budgets: SeriesBudgets) -> Self {
+        Self { state, budgets }
+    }
+}
+
+impl Drop for ShardMachine {
+    fn drop(&mut self) {
+        let held = self.state.read().series_by_tenant();
+        held.iter().for_each(|(tenant, n)| self.budgets.of(tenant).retired(*n));
     }
 }
 
 impl StateMachine for ShardMachine {
     fn apply(&mut self, index: u64, entry: &Bytes) -> Bytes {
-        let applied = Command::decode(entry).and_then(|command| self.state.write().run(&command));
+        let applied = Command::decode(entry).and_then(|command| self.state.write().run(&command, &self.budgets));
         // A malformed entry passed a CRC and a leader of this very code: the log is not ours. Going on would let
         // replicas drift apart silently.
         applied.unwrap_or_else(|e| panic!("BUG: entry {index} of a shard cannot be read: {e}"))
@@ -94,8 +104,13 @@ impl StateMachine for ShardMachine {
         let ledger = Ledger::decode(&ledger).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         let mut state = self.state.write();
         let seed = state.head.seed();
-        state.head = Head::restore(from, seed).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let head = Head::restore(from, seed).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let before = state.series_by_tenant();
+        state.head = head;
         state.ledger = ledger;
+        // Added first: a limit may be missed for a moment, but never exceeded.
+        state.series_by_tenant().iter().for_each(|(tenant, n)| self.budgets.of(tenant).add(*n));
+        before.iter().for_each(|(tenant, n)| self.budgets.of(tenant).retired(*n));
         Ok(())
     }
 }
@@ -106,23 +121,30 @@ impl ShardState {
         Self { head, ledger: Ledger::default() }
     }
 
-    fn run(&mut self, command: &Command<'_>) -> Result<Bytes, Malformed> {
+    fn run(&mut self, command: &Command<'_>, budgets: &SeriesBudgets) -> Result<Bytes, Malformed> {
         match command {
             Command::Append(sections) => {
-                let replies = sections.iter().map(|s| self.append(s)).collect::<Result<Vec<_>, _>>()?;
+                let replies = sections.iter().map(|s| self.append(s, budgets)).collect::<Result<Vec<_>, _>>()?;
                 Ok(append_reply(&replies))
             }
             Command::Close { window_start } => {
                 self.close(*window_start);
                 Ok(Bytes::new())
             }
-            Command::Flushed { sequence, tables } => Ok(self.flushed(*sequence, tables)),
+            Command::Flushed { sequence, tables } => {
+                self.flushed(*sequence, tables, budgets);
+                Ok(Bytes::new())
+            }
         }
     }
 
-    fn append(&mut self, section: &Section<'_>) -> Result<SectionReply, Malformed> {
+    fn append(&mut self, section: &Section<'_>, budgets: &SeriesBudgets) -> Result<SectionReply, Malformed> {
         let tenant = TenantId::new(section.tenant).map_err(|_| Malformed { what: "tenant", at: 0 })?;
         let (made, created) = self.new_series(&tenant, section)?;
+        if !made.is_empty() {
+            let hashes = section.new_series().filter_map(|series| series.ok().map(|(hash, _)| hash));
+            budgets.of(&tenant).applied(created, hashes);
+        }
         let id = |series: SeriesRef| match series {
             SeriesRef::Known(id) => SeriesId(id),
             // An index past the list reads as an id nobody has.
@@ -183,7 +205,7 @@ impl ShardState {
         }
     }
 
-    fn flushed(&mut self, sequence: u64, tables: &[(String, u64)]) -> Bytes {
+    fn flushed(&mut self, sequence: u64, tables: &[(String, u64)], budgets: &SeriesBudgets) {
         let before = self.series_by_tenant();
         while let Some(window) = self.ledger.closed.first().copied().filter(|w| w.sequence <= sequence) {
             self.ledger.closed.remove(0);
@@ -195,11 +217,12 @@ impl ShardState {
             *newest = (*newest).max(*version);
         }
         let after = self.series_by_tenant();
-        let retired = before.into_iter().map(|(tenant, n)| {
+        for (tenant, n) in before {
             let left = after.get(&tenant).copied().unwrap_or(0);
-            (tenant.as_str().to_owned(), n - left)
-        });
-        flushed_reply(&retired.filter(|(_, n)| *n > 0).collect::<Vec<_>>())
+            if left < n {
+                budgets.of(&tenant).retired(n - left);
+            }
+        }
     }
 
     fn series_by_tenant(&self) -> BTreeMap<TenantId, u64> {

@@ -9,6 +9,8 @@
 
 mod nodes;
 
+pub use nodes::SHARDS_MAX;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;

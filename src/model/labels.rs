@@ -158,7 +158,8 @@ fn split_part(rest: &str) -> Option<(&str, &str)> {
     Some((rest.get(at..end)?, rest.get(end..)?))
 }
 
-fn is_canonical(mut rest: &str) -> bool {
+/// Whether a text is a label set in canonical form.
+pub fn is_canonical(mut rest: &str) -> bool {
     let mut last = "";
     while !rest.is_empty() {
         let Some((name, after)) = split_part(rest) else { return false };

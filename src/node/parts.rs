@@ -25,12 +25,12 @@ use crate::compact::{self, CompactOptions, Compactor};
 use crate::config::Config;
 use crate::env::{Clock, SystemDisk, SystemRng};
 use crate::ingest::decode::{DecodeLimits, DecoderPool};
-use crate::ingest::distributor::Distributor;
+use crate::ingest::distributor::{Distributor, Ways, over};
 use crate::ingest::flush::{FlushOptions, Flusher};
 use crate::ingest::gate::{Gate, GateOptions};
 use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::{self, Ingest, Shards};
-use crate::meta::{self, Copier, ShardMap};
+use crate::meta::{self, Copier};
 use crate::peers::Peers;
 use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
@@ -58,7 +58,9 @@ pub struct Parts {
     pub me: Identity,
     pub roles: Arc<OnceLock<grpc::Roles>>,
     tables: Arc<Tables>,
-    meta: meta::Client,
+    pub meta: meta::Client,
+    /// Series in the heads of this node.
+    budgets: SeriesBudgets,
     metrics: Metrics,
 }
 
@@ -131,14 +133,16 @@ impl Parts {
         membership::enter(&meta, &me, &clock).await?;
         background.spawn(membership::follow_addresses(peers, meta.views.clone()));
         background.spawn(membership::announce(Arc::clone(&config), address, meta.clone(), me.clone()));
-        Ok(Self { config, clock, host, bucket, me, roles, tables, meta, metrics })
+        let budgets = SeriesBudgets::default();
+        Ok(Self { config, clock, host, bucket, me, roles, tables, meta, budgets, metrics })
     }
 
     /// Starts the replicas that belong here, and what keeps them so; answers when those that were here before are up.
     pub async fn start_shards(&self, background: &mut JoinSet<()>) -> anyhow::Result<Shards> {
         let shards = Shards::default();
         let (me, host, meta) = (self.me.node(), self.host.clone(), self.meta.clone());
-        let replicas = Replicas { me, host: host.clone(), shards: shards.clone(), meta: meta.clone() };
+        let budgets = self.budgets.clone();
+        let replicas = Replicas { me, host: host.clone(), shards: shards.clone(), meta: meta.clone(), budgets };
         let state = self.meta.views.current();
         replicas.resume(&state).await.context("start the shards")?;
         if state.nodes.len() == 1 {
@@ -173,10 +177,6 @@ impl Parts {
             directory: std::env::current_dir().map_or_else(|_| String::new(), |dir| dir.display().to_string()),
             started_ms: self.clock.now_ms(),
         }
-    }
-
-    fn shard_map(&self) -> ShardMap {
-        self.meta.views.current().shard_map
     }
 
     pub fn copier(&self) -> Copier {
@@ -245,14 +245,12 @@ impl Parts {
 
     pub fn ingest(&self, shards: Shards) -> Ingest {
         let config = &self.config;
-        let (started, budgets) = (shards.all().to_vec(), SeriesBudgets::default());
         let out_of_order_ms = self.out_of_order_ms();
         let flusher = Flusher {
-            shards,
-            meta: self.meta.group.clone(),
+            shards: shards.clone(),
+            meta: self.meta.clone(),
             views: self.meta.views.clone(),
             bucket: self.bucket.clone(),
-            epoch: self.shard_map().epoch,
             schema: Self::schema(),
             clock: Arc::clone(&self.clock),
             // A window waits at most one window longer for its late samples; later ones make a generation of their own.
@@ -260,10 +258,19 @@ impl Parts {
                 out_of_order_ms: out_of_order_ms.min(crate::model::time::WINDOW_MS),
                 pressure_bytes: config.head.max_memory_bytes.0 / 4 * 3,
             },
-            budgets: budgets.clone(),
             metrics: self.metrics.ingest.clone(),
             pass: tokio::sync::Mutex::default(),
             wanted: tokio::sync::Notify::new(),
+        };
+        let ways = Ways {
+            me: self.me.node(),
+            views: self.meta.views.clone(),
+            shards,
+            send: over(self.meta.peers.clone()),
+            timeout: config.write.timeout,
+            clock: Arc::clone(&self.clock),
+            rng: Arc::new(SystemRng),
+            metrics: self.metrics.ingest.clone(),
         };
         let gate = GateOptions {
             inflight_bytes: config.write.max_inflight_bytes.0,
@@ -273,10 +280,10 @@ impl Parts {
         let body_bytes = config.write.max_body_bytes.0 as usize;
         Ingest {
             config: Arc::clone(config),
-            distributor: Distributor::new(self.shard_map(), started),
+            distributor: Distributor::new(ways),
             flusher: Arc::new(flusher),
             gate: Gate::new(gate, self.metrics.ingest.clone()),
-            budgets,
+            budgets: self.budgets.clone(),
             decoders: DecoderPool::new(16),
             decode_limits: DecodeLimits { body_bytes, ..DecodeLimits::default() },
             clock: Arc::clone(&self.clock),

@@ -16,6 +16,7 @@ use crate::env::{Rng, SystemRng};
 use crate::head::{Head, HeadOptions};
 use crate::ingest::Shards;
 use crate::ingest::ingester::Shard;
+use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::shard::{ShardMachine, ShardState};
 use crate::meta::{self, META, State, shard_of_group};
 use crate::model::NodeId;
@@ -38,6 +39,8 @@ pub struct Replicas {
     pub shards: Shards,
     /// What is wanted.
     pub meta: meta::Client,
+    /// Series in the heads of this node.
+    pub budgets: SeriesBudgets,
 }
 
 impl Replicas {
@@ -112,7 +115,7 @@ impl Replicas {
     async fn start(&self, id: GroupId, bootstrap: Bootstrap) -> Result<(), RaftError> {
         let Some((_, shard)) = shard_of_group(id).filter(|_| self.shards.get(id).is_none()) else { return Ok(()) };
         let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), SystemRng.next_u64()))));
-        let machine = ShardMachine::new(Arc::clone(&state));
+        let machine = ShardMachine::new(Arc::clone(&state), self.budgets.clone());
         let group = self.host.start_group(id, Box::new(machine), bootstrap).await?;
         self.shards.add(Arc::new(Shard::new(shard, state, group)));
         Ok(())

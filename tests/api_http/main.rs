@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code, helpers included")]
 
 mod caching;
+mod cluster;
 mod discovery;
 mod federation;
 mod operating;

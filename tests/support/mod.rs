@@ -10,6 +10,7 @@
     reason = "test code, of which each binary uses its own part"
 )]
 
+pub mod cluster;
 pub mod http;
 pub mod memory;
 pub mod node;

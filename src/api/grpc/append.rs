@@ -4,6 +4,6 @@ use crate::ingest::Ingest;
 use crate::proto::v1::{AppendReply, AppendRequest};
 
 /// Appends them.
-pub async fn append(_ingest: &Ingest, _request: AppendRequest) -> AppendReply {
-    AppendReply::default()
+pub async fn append(ingest: &Ingest, request: AppendRequest) -> AppendReply {
+    ingest.append_rows(request).await
 }

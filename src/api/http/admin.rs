@@ -3,7 +3,7 @@
 //! *Invariants:* nothing here loses data. Nothing here is served unless `enable_admin_api` is set: who reaches the API
 //! reaches all of it.
 //!
-//! *Not here:* cluster changes (they come with the cluster).
+//! *Not here:* changes of the cluster (`cluster`).
 
 use axum::Json;
 use axum::extract::State;

@@ -10,6 +10,7 @@ mod active;
 mod admin;
 mod body;
 mod cardinality;
+mod cluster;
 mod cors;
 mod exemplars;
 mod federate;
@@ -37,7 +38,8 @@ use axum::routing::{any, delete, get, post};
 use tower_http::compression::CompressionLayer;
 
 use crate::compact::Compactor;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Shards};
+use crate::meta;
 use crate::query::Queries;
 use crate::telemetry;
 
@@ -52,6 +54,10 @@ pub struct Shared {
     pub compactor: Arc<Compactor>,
     /// The read path.
     pub queries: Arc<Queries>,
+    /// The shards with a replica here.
+    pub shards: Shards,
+    /// The way to meta.
+    pub cluster: meta::Client,
     /// The metrics registry.
     pub telemetry: telemetry::Metrics,
     /// Whether the node takes requests.
@@ -125,6 +131,7 @@ fn reading() -> Router<App> {
         .route("/parse_query", get(query::parse).post(query::parse))
         .route("/openapi.yaml", get(openapi::openapi))
         .route("/features", get(status::features))
+        .route("/cluster", get(cluster::status))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/config", get(status::config))
         .route("/status/flags", get(status::flags))
@@ -160,6 +167,10 @@ fn for_operators() -> Router<App> {
     Router::new()
         .route("/flush", post(admin::flush))
         .route("/compact", post(admin::compact))
+        .route("/cluster/drain", post(cluster::drain))
+        .route("/cluster/activate", post(cluster::activate))
+        .route("/cluster/remove", post(cluster::remove))
+        .route("/cluster/reshard", post(cluster::reshard))
         .route("/active_queries", get(active::list_all))
         .route("/active_queries/{id}", delete(active::cancel_any))
 }

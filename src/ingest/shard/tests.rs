@@ -3,7 +3,7 @@
 use super::*;
 use crate::head::HeadOptions;
 use crate::ingest::entry::{SectionBuilder, append_entry, close_entry, flushed_entry};
-use crate::ingest::reply::{read_append_reply, read_flushed_reply};
+use crate::ingest::reply::read_append_reply;
 use crate::model::labels::series_hash;
 use crate::model::time::WINDOW_MS;
 use crate::model::{Columns, Labels, Matcher, SampleRow, TimeRange};
@@ -13,7 +13,12 @@ const TENANT: &str = "team-a";
 
 fn machine() -> (ShardMachine, SharedShard) {
     let state = Arc::new(RwLock::new(ShardState::new(Head::new(HeadOptions::default(), 0))));
-    (ShardMachine::new(Arc::clone(&state)), state)
+    (ShardMachine::new(Arc::clone(&state), SeriesBudgets::default()), state)
+}
+
+/// Series that the node of a machine counts.
+fn counted(machine: &ShardMachine) -> u64 {
+    machine.budgets.of(&TenantId::new(TENANT).unwrap()).active()
 }
 
 fn labels(name: &str) -> Labels {
@@ -84,8 +89,9 @@ fn a_flushed_window_leaves_and_its_idle_series_retire() {
     assert_eq!(read(&state, "a").len(), 1, "closed windows are still read");
     let late = append(&mut m, 5, Ok("b"), &[(2 * WINDOW_MS - 5, 1.5)]);
     assert_eq!(late.refused, []);
-    let reply = m.apply(6, &flushed_entry(1, &[(TENANT.to_owned(), 4)]));
-    assert_eq!(read_flushed_reply(&reply).unwrap(), [(TENANT.to_owned(), 1)]);
+    assert_eq!(counted(&m), 2);
+    m.apply(6, &flushed_entry(1, &[(TENANT.to_owned(), 4)]));
+    assert_eq!(counted(&m), 1, "one series retired");
     assert_eq!(read(&state, "a"), []);
     assert_eq!(read(&state, "b"), [(2 * WINDOW_MS - 5, 1.5), (2 * WINDOW_MS, 2.0)]);
     assert_eq!((state.read().ledger.flushed, state.read().ledger.tables[TENANT]), (1, 4));
@@ -99,9 +105,9 @@ fn a_repeated_flushed_entry_changes_nothing() {
     append(&mut m, 1, Ok("a"), &[(0, 1.0), (WINDOW_MS, 2.0)]);
     m.apply(2, &close_entry(0));
     m.apply(3, &flushed_entry(1, &[(TENANT.to_owned(), 9)]));
-    let before = state.read().ledger.clone();
-    let reply = m.apply(4, &flushed_entry(1, &[(TENANT.to_owned(), 9)]));
-    assert_eq!(read_flushed_reply(&reply).unwrap(), []);
+    let (before, series) = (state.read().ledger.clone(), counted(&m));
+    m.apply(4, &flushed_entry(1, &[(TENANT.to_owned(), 9)]));
+    assert_eq!(counted(&m), series);
     assert_eq!(state.read().ledger, before);
 }
 
@@ -122,6 +128,34 @@ fn a_restored_shard_goes_on_as_the_old_one_would() {
     }
     assert_eq!(read(&new_state, "a"), read(&old_state, "a"));
     assert_eq!(snapshot_of(&mut new), snapshot_of(&mut old));
+}
+
+#[test]
+fn a_node_counts_what_its_replicas_hold_and_no_longer_when_they_go() {
+    let budgets = SeriesBudgets::default();
+    let budget = budgets.of(&TenantId::new(TENANT).unwrap());
+    let replica = || {
+        let (_, state) = machine();
+        ShardMachine::new(state, budgets.clone())
+    };
+    let (mut first, mut second) = (replica(), replica());
+    append(&mut first, 1, Ok("a"), &[(0, 1.0)]);
+    append(&mut first, 2, Ok("a"), &[(1, 1.0)]);
+    append(&mut first, 3, Ok("b"), &[(WINDOW_MS, 1.0)]);
+    append(&mut second, 1, Ok("c"), &[(0, 1.0)]);
+    assert_eq!(budget.active(), 3, "a follower counts what it never reserved");
+    let snapshot = snapshot_of(&mut first);
+    first.apply(4, &close_entry(0));
+    first.apply(5, &flushed_entry(1, &[]));
+    assert_eq!(budget.active(), 2, "the series of the flushed window retired");
+    second.restore(&mut snapshot.as_slice()).unwrap();
+    assert_eq!(budget.active(), 3, "the two of the snapshot in the place of one");
+    assert!(second.restore(&mut &snapshot[..snapshot.len() / 2]).is_err());
+    assert_eq!(budget.active(), 3, "a snapshot that cannot be read changes nothing");
+    drop(second);
+    assert_eq!(budget.active(), 1);
+    drop(first);
+    assert_eq!(budget.active(), 0);
 }
 
 #[test]

@@ -200,17 +200,22 @@ fn bytes_are_pinned() {
         ),
         (
             Command::Join(join),
-            "01060210000000000000000000000000000001020\
-             16e017a01670168017608010000000000000001",
+            "0106021000000000000000000000000000000102\
+             016e017a0167016801760801000000000000000162",
         ),
         (Command::SetNodeStatus(NodeId(128), NodeStatus::Draining), "0107800101"),
         (Command::RemoveNode { node: NodeId(3), force: true }, "01080301"),
         (
             place,
-            "010980010181808080100108010000000000000002010803000000000000000408010000000000\
-             0000",
+            "010980010181808080100108010000000000000002\
+             01080300000000000000040801000000\
+             00000000",
         ),
-        (Command::Reshard { epoch: Epoch(2), shards: vec![placement] }, ""),
+        (
+            Command::Reshard { epoch: Epoch(2), shards: vec![placement] },
+            "010a0201010801000000000000000201080300000000000000040801\
+             00000000000000",
+        ),
         (Command::Retire(Epoch(300)), "010bac02"),
     ];
     for (command, expected) in cases {

@@ -1,0 +1,182 @@
+//! Several real nodes: what one of them acknowledged, all of them answer, whoever dies.
+
+#![allow(clippy::unwrap_used, reason = "test code, helpers included")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrolith::env::{Clock, SystemClock};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use support::cluster::Cluster;
+use support::http::Api;
+use support::now_ms;
+use support::writer::Ledger;
+
+const METRIC: &str = "cluster_test";
+/// Writers at the same time, each with its own series.
+const WRITERS: usize = 4;
+/// Series of one writer, all in one request.
+const SERIES: usize = 25;
+/// Milliseconds between a writer's requests, in timestamps.
+const STEP_MS: i64 = 100;
+/// Few shards, so that a debug build moves them quickly.
+const SHARDS: &[(&str, &str)] = &[("shards", "4")];
+
+/// Writers that send to every node in turn until they are told to end.
+struct Load {
+    end: Arc<AtomicBool>,
+    /// Longest time without an acknowledgement, milliseconds.
+    longest_gap: Arc<AtomicU64>,
+    next: Arc<AtomicI64>,
+    writers: Vec<tokio::task::JoinHandle<Ledger>>,
+}
+
+impl Load {
+    fn start(apis: &[Api], base: i64) -> Self {
+        let (end, longest_gap) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let next = Arc::new(AtomicI64::new(base));
+        let last = Arc::new((SystemClock::new(), AtomicU64::new(0)));
+        let start = |writer: usize| {
+            let (apis, end, next) = (apis.to_vec(), Arc::clone(&end), Arc::clone(&next));
+            let (gap, last) = (Arc::clone(&longest_gap), Arc::clone(&last));
+            tokio::spawn(async move {
+                let mut ledger = Ledger::default();
+                let series = writer * SERIES..(writer + 1) * SERIES;
+                let mut turn = writer;
+                while !end.load(Ordering::SeqCst) {
+                    let t = next.fetch_add(STEP_MS, Ordering::SeqCst);
+                    let before = ledger.acknowledged();
+                    turn += 1;
+                    ledger.write(&apis[turn % apis.len()], METRIC, series.clone(), t).await;
+                    if ledger.acknowledged() > before {
+                        let now = last.0.monotonic().as_millis() as u64;
+                        let then = last.1.swap(now, Ordering::SeqCst);
+                        gap.fetch_max(now.saturating_sub(then), Ordering::SeqCst);
+                    } else {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+                ledger
+            })
+        };
+        let writers = (0..WRITERS).map(start).collect();
+        Self { end, longest_gap, next, writers }
+    }
+
+    /// Ends the writers; what they sent, and up to when.
+    async fn end(self) -> (Ledger, i64) {
+        self.end.store(true, Ordering::SeqCst);
+        let mut all = Ledger::default();
+        for writer in self.writers {
+            all.merge(writer.await.unwrap());
+        }
+        println!("{} acknowledged, longest gap {} ms", all.acknowledged(), self.longest_gap.load(Ordering::SeqCst));
+        (all, self.next.load(Ordering::SeqCst))
+    }
+}
+
+/// Every running node holds all of it, and all of them the same.
+async fn check(cluster: &Cluster, ledger: &Ledger, base: i64, to: i64) {
+    let apis = cluster.apis();
+    let query = format!("{METRIC}[{}ms]", to - base + 1);
+    let mut first: Option<String> = None;
+    for n in cluster.running() {
+        let found = apis[n].instant(&query, to).await.unwrap();
+        ledger.compare(&found).unwrap_or_else(|wrong| panic!("node {n}: {wrong}"));
+        let text = found.to_string();
+        match &first {
+            None => first = Some(text),
+            Some(first) => assert!(*first == text, "node {n} answers something else than the first"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_by_one_node_is_answered_by_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(dir.path(), 3, SHARDS).await;
+    let base = now_ms() - 60_000;
+    let apis = cluster.apis();
+    for round in 0..30 {
+        let mut ledger = Ledger::default();
+        let t = base + round * STEP_MS;
+        let (writer, reader) = (&apis[round as usize % 3], &apis[(round as usize + 1) % 3]);
+        assert!(ledger.write(writer, METRIC, 0..100, t).await);
+        assert_eq!(ledger.acknowledged(), 100);
+        // A read that begins after the acknowledgement sees it, on another node too.
+        ledger.check(reader, METRIC, t, t).await.unwrap();
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_nodes_are_killed_one_after_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path(), 3, SHARDS).await;
+    let base = now_ms() - 40 * 60 * 1000;
+    let load = Load::start(&cluster.apis(), base);
+    let mut rng = StdRng::seed_from_u64(3);
+    for kill in 0..4 {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(500..1500))).await;
+        let victim = kill % 3;
+        cluster.kill9(victim);
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1500..3000))).await;
+        cluster.start_again(victim).await;
+    }
+    let (ledger, to) = load.end().await;
+    assert!(ledger.acknowledged() > 0);
+    check(&cluster, &ledger, base, to).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path(), 3, SHARDS).await;
+    let mut base = now_ms() - 50 * 60 * 1000;
+    for _ in 0..2 {
+        let load = Load::start(&cluster.apis(), base);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let all = cluster.running();
+        all.iter().for_each(|n| cluster.kill9(*n));
+        let (ledger, to) = load.end().await;
+        assert!(ledger.acknowledged() > 0);
+        cluster.start_all_again(&all).await;
+        check(&cluster, &ledger, base, to).await;
+        base = to + 1;
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_and_shrinks_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path(), 1, SHARDS).await;
+    let base = now_ms() - 50 * 60 * 1000;
+    // Writers keep to the first three nodes: it is others that leave.
+    let first = cluster.apis();
+    let load = Load::start(&first, base);
+    for _ in 0..4 {
+        cluster.add().await;
+    }
+    cluster.at_rest().await;
+    for leaves in [4, 3, 2, 1] {
+        let (status, said) =
+            first[0].post(&format!("/api/v1/admin/cluster/drain?node=n{leaves}"), &[], Vec::new()).await.unwrap();
+        assert_eq!(status, 200, "{said}");
+        let remove = format!("/api/v1/admin/cluster/remove?node=n{leaves}");
+        support::until("a drained node to be empty", Duration::from_secs(120), || async {
+            let (status, _) = first[0].post(&remove, &[], Vec::new()).await.ok()?;
+            (status == 200).then_some(())
+        })
+        .await;
+        cluster.stop(leaves).await;
+    }
+    let (ledger, to) = load.end().await;
+    check(&cluster, &ledger, base, to).await;
+    cluster.stop_all().await;
+}
