@@ -103,7 +103,7 @@ impl Node {
         if parts.roles.set(roles).is_err() {
             return Err(anyhow!("BUG: the roles of a node are built twice"));
         }
-        let queries = Arc::new(parts.queries(shards, heads, cache.clone()));
+        let queries = Arc::new(parts.queries(shards.clone(), heads, cache.clone()));
         background.spawn(parts.sweeper().run());
         let compactor = Arc::new(parts.compactor());
         if parts.config.compaction.enabled {

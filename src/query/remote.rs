@@ -218,7 +218,7 @@ fn refused(node: NodeId, group: GroupId, failure: &crate::proto::v1::Failure) ->
         }
         // What it has to say about limits is about this query or that node, not about a replica.
         Wire::Limited => Refused::Everywhere(Error::new(Kind::Limited, failure.message.clone())),
-        Wire::Invalid => Refused::Everywhere(error(Kind::Internal)),
-        Wire::Internal => Refused::Everywhere(error(Kind::Internal)),
+        // What this node asks for is never wrong.
+        Wire::Invalid | Wire::StaleEpoch | Wire::Internal => Refused::Everywhere(error(Kind::Internal)),
     }
 }
