@@ -23,6 +23,7 @@ use metrolith::error::{Error, Kind};
 use metrolith::head::{Head, HeadOptions, PartReader, Want};
 use metrolith::ingest::Shards;
 use metrolith::ingest::ingester::Shard;
+use metrolith::ingest::series_budget::SeriesBudgets;
 use metrolith::ingest::shard::{ShardMachine, ShardState, SharedShard};
 use metrolith::meta::{self, Answer, ClusterId, Command, Init, Views, shard_group};
 use metrolith::model::labels::series_hash;
@@ -103,7 +104,7 @@ impl World {
         let mut all = Vec::new();
         for id in (0..SHARDS).map(ShardId) {
             let state: SharedShard = Arc::new(RwLock::new(new_state()));
-            let machine = Box::new(ShardMachine::new(Arc::clone(&state)));
+            let machine = Box::new(ShardMachine::new(Arc::clone(&state), SeriesBudgets::default()));
             let group = host.start_group(shard_group(EPOCH, id), machine, Bootstrap::SingleVoter).await.unwrap();
             all.push(Arc::new(Shard::new(id, state, group)));
         }
