@@ -98,12 +98,12 @@ impl Node {
         background.spawn(Arc::clone(&ingest.flusher).run(flush_interval));
         background.spawn(background::observe(Arc::clone(&ingest)));
         let cache = parts.cache().await?;
-        let leaf = Arc::new(parts.leaf(shards.clone(), cache.clone()));
-        let roles = grpc::Roles { ingest: Arc::clone(&ingest), leaf: Arc::clone(&leaf) };
+        let heads = parts.heads(shards.clone());
+        let roles = grpc::Roles { ingest: Arc::clone(&ingest), heads: heads.clone() };
         if parts.roles.set(roles).is_err() {
             return Err(anyhow!("BUG: the roles of a node are built twice"));
         }
-        let queries = Arc::new(parts.queries(leaf));
+        let queries = Arc::new(parts.queries(shards.clone(), heads, cache.clone()));
         background.spawn(parts.sweeper().run());
         let compactor = Arc::new(parts.compactor());
         if parts.config.compaction.enabled {

@@ -104,7 +104,8 @@ impl Head {
         encoder.push(t, h);
         let grown = encoder.bytes() - len;
         series.floats.set_last_t(t);
-        self.series_bytes += series.heap_bytes() - before;
+        // It may take less than before: the encoder keeps the newest histogram, and stale markers have no buckets.
+        self.series_bytes = self.series_bytes + series.heap_bytes() - before;
         self.windows.record(window, t, grown);
         tenant.newest = tenant.newest.max(t);
         Verdict::Accepted

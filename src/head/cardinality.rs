@@ -33,7 +33,8 @@ impl Head {
     /// Number of chunks of a tenant, open ones too. O(series).
     pub fn chunks(&self, tenant: &TenantId) -> u64 {
         let Some(tenant) = self.tenant(tenant) else { return 0 };
-        let ids = self.tenants[tenant.0 as usize].index.all.iter();
-        ids.filter_map(|id| self.series_by_id(id)).map(|s| s.chunks()).sum()
+        let tenant = &self.tenants[tenant.0 as usize];
+        let held = tenant.index.all.iter().filter_map(|id| self.series_by_id(id)).map(|s| s.chunks());
+        tenant.left_out.saturating_add(held.sum())
     }
 }

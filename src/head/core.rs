@@ -46,6 +46,8 @@ pub(super) struct Tenant {
     pub(super) index: Index,
     pub(super) exemplars: Exemplars,
     pub(super) metadata: Metadata,
+    /// Chunks that a part of a head does not hold; 0 in a whole one.
+    pub(super) left_out: u64,
 }
 
 /// Figures of one tenant in one shard.
@@ -122,6 +124,7 @@ impl Head {
             index: Index::default(),
             exemplars: Exemplars::default(),
             metadata: Metadata::default(),
+            left_out: 0,
         });
         self.by_tenant.insert(tenant.clone(), n);
         TenantIdx(n)

@@ -137,6 +137,14 @@ impl Postings {
         }
     }
 
+    /// The lowest id that is in `set`.
+    pub(super) fn first_in(&self, set: &RoaringBitmap) -> Option<u32> {
+        match self {
+            Self::Inline { .. } => self.inline().iter().copied().find(|id| set.contains(*id)),
+            Self::Bitmap(bitmap) => bitmap.iter().find(|id| set.contains(*id)),
+        }
+    }
+
     /// Whether some id is in `set`.
     pub(super) fn meets(&self, set: &RoaringBitmap) -> bool {
         match self {

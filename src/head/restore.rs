@@ -124,15 +124,11 @@ impl Head {
         if magic != MAGIC {
             return Err(RestoreError::Magic(magic));
         }
-        let mut restorer = Restorer { head: Head::new(HeadOptions::default(), seed), exemplars: Vec::new() };
+        let mut restorer = Restorer::new(seed, false);
         let mut buf = Vec::new();
         for section in 0.. {
             let tag = read_section(from, section, &mut buf)?;
-            let done = restorer.section(section, tag, &buf).map_err(|fault| match fault {
-                Fault::Chunk(source) => RestoreError::Chunk { section, source },
-                Fault::Malformed(what) => RestoreError::Malformed { section, what },
-            })?;
-            if done {
+            if restorer.section(section, tag, &buf)? {
                 break;
             }
         }
@@ -141,7 +137,7 @@ impl Head {
 }
 
 /// Reads a section into `buf`, checking it; its tag.
-fn read_section(from: &mut dyn Read, section: usize, buf: &mut Vec<u8>) -> Result<u8, RestoreError> {
+pub(super) fn read_section(from: &mut dyn Read, section: usize, buf: &mut Vec<u8>) -> Result<u8, RestoreError> {
     let io = |source| RestoreError::Io { section, source };
     let mut head = [0u8; 9];
     from.read_exact(&mut head).map_err(io)?;
@@ -164,15 +160,28 @@ fn read_section(from: &mut dyn Read, section: usize, buf: &mut Vec<u8>) -> Resul
     Ok(head[0])
 }
 
-struct Restorer {
-    head: Head,
+pub(super) struct Restorer {
+    pub(super) head: Head,
     /// Held back until the series are there.
     exemplars: Vec<(usize, Entry)>,
+    /// Whether what comes is a part of a head: of one tenant, series numbered from 1 without gaps, samples left out.
+    part: bool,
 }
 
 impl Restorer {
+    pub(super) fn new(seed: u64, part: bool) -> Self {
+        Self { head: Head::new(HeadOptions::default(), seed), exemplars: Vec::new(), part }
+    }
+
     /// Takes one section in; `true` at the end mark.
-    fn section(&mut self, number: usize, tag: u8, mut data: &[u8]) -> Result<bool, Fault> {
+    pub(super) fn section(&mut self, number: usize, tag: u8, data: &[u8]) -> Result<bool, RestoreError> {
+        self.take_section(number, tag, data).map_err(|fault| match fault {
+            Fault::Chunk(source) => RestoreError::Chunk { section: number, source },
+            Fault::Malformed(what) => RestoreError::Malformed { section: number, what },
+        })
+    }
+
+    fn take_section(&mut self, number: usize, tag: u8, mut data: &[u8]) -> Result<bool, Fault> {
         let data = &mut data;
         if (number == 0) != (tag == Tag::Head as u8) {
             return Err(Fault::Malformed("the head section must be the first"));
@@ -187,6 +196,7 @@ impl Restorer {
             }
             t if t == Tag::Exemplars as u8 => self.exemplar_section(data)?,
             t if t == Tag::Metadata as u8 => self.metadata_section(data)?,
+            t if t == Tag::LeftOut as u8 && self.part => self.left_out_section(data)?,
             t if t == Tag::End as u8 => self.finish()?,
             _ => return Err(Fault::Malformed("its tag is unknown")),
         }
@@ -211,8 +221,8 @@ impl Restorer {
 
     fn tenant_section(&mut self, data: &mut &[u8]) -> Result<(), Fault> {
         let id = TenantId::new(take_text(data)?).map_err(|_| Fault::Malformed("a tenant id is not valid"))?;
-        if self.head.tenant(&id).is_some() {
-            return Err(Fault::Malformed("a tenant comes twice"));
+        if self.head.tenant(&id).is_some() || self.part && !self.head.tenants.is_empty() {
+            return Err(Fault::Malformed("a tenant comes twice, or another one in a part"));
         }
         let n = self.head.tenant_or_create(&id);
         self.head.tenants[n.0 as usize].newest = take_zigzag(data)?;
@@ -224,6 +234,10 @@ impl Restorer {
         let canonical = take_text(data)?;
         if id >= self.head.next_id || self.head.series_exists(crate::model::SeriesId(id)) {
             return Err(Fault::Malformed("a series id is out of order"));
+        }
+        // Ids beyond the number of series would make tables larger than what was read.
+        if self.part && id as usize != self.head.series + 1 {
+            return Err(Fault::Malformed("a series of a part is not the next one"));
         }
         let known = self.head.tenants.get(tenant as usize).is_some();
         if !known || LabelIter::over(canonical).count() > usize::from(u16::MAX) {
@@ -289,11 +303,19 @@ impl Restorer {
         Ok(())
     }
 
+    fn left_out_section(&mut self, data: &mut &[u8]) -> Result<(), Fault> {
+        let Some(tenant) = self.head.tenants.last_mut() else {
+            return Err(Fault::Malformed("what was left out comes before its tenant"));
+        };
+        tenant.left_out = take_varint(data)?;
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), Fault> {
         for (tenant, entry) in self.exemplars.drain(..) {
             self.head.tenants[tenant].exemplars.push(entry, usize::MAX);
         }
-        if self.head.windows_are_sound() {
+        if self.part || self.head.windows_are_sound() {
             Ok(())
         } else {
             Err(Fault::Malformed("its windows do not list what its series hold"))

@@ -62,7 +62,7 @@ impl HeadSeries {
 
 impl Series {
     /// Chunks that overlap a range, in order of commitment.
-    fn chunks_in(&self, range: TimeRange) -> SmallVec<[Chunk; 2]> {
+    pub(super) fn chunks_in(&self, range: TimeRange) -> SmallVec<[Chunk; 2]> {
         let mut out = SmallVec::new();
         out.extend(self.sealed.iter().map(|c| &c.chunk).filter(|c| c.range().overlaps(&range)).cloned());
         let from = self.floats.first_t().or_else(|| self.histograms()?.first_t());
@@ -195,7 +195,7 @@ impl Head {
     }
 
     /// As [`Head::matching`], only series with a chunk that overlaps the range.
-    fn matching_in(&self, tenant: &Tenant, matchers: &[Matcher], range: TimeRange) -> RoaringBitmap {
+    pub(super) fn matching_in(&self, tenant: &Tenant, matchers: &[Matcher], range: TimeRange) -> RoaringBitmap {
         let mut ids = self.matching(tenant, matchers);
         if !self.covers(range) {
             let out: RoaringBitmap = ids

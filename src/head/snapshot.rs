@@ -8,6 +8,7 @@
 use std::io::{self, Write};
 
 use super::core::{Head, Tenant};
+use super::exemplars::Entry;
 use super::series::Series;
 use super::window::{WindowInfo, start_of};
 use crate::chunk::Chunk;
@@ -29,30 +30,58 @@ pub(super) enum Tag {
     Exemplars = 4,
     Metadata = 5,
     End = 6,
+    /// Only in parts of a head.
+    LeftOut = 7,
 }
 
 /// One section: bytes, into which shared chunks are spliced.
 #[derive(Debug)]
-struct Section {
+pub(super) struct Section {
     tag: Tag,
-    fixed: Vec<u8>,
+    /// Number of items, written before them; `None` for a section that is no list.
+    items: Option<u64>,
+    pub(super) fixed: Vec<u8>,
     /// Offset in `fixed` before which a chunk is to be written, ascending.
     spliced: Vec<(u32, Chunk)>,
 }
 
 impl Section {
-    fn new(tag: Tag) -> Self {
-        Self { tag, fixed: Vec::new(), spliced: Vec::new() }
+    pub(super) fn new(tag: Tag) -> Self {
+        Self { tag, items: None, fixed: Vec::new(), spliced: Vec::new() }
     }
 
-    fn splice(&mut self, chunk: &Chunk) {
+    /// A section of items, none yet.
+    pub(super) fn list(tag: Tag) -> Self {
+        Self { items: Some(0), ..Self::new(tag) }
+    }
+
+    pub(super) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Begins an item: where its bytes go.
+    pub(super) fn item(&mut self) -> &mut Vec<u8> {
+        self.items = self.items.map(|n| n + 1);
+        &mut self.fixed
+    }
+
+    /// Bytes of its items, chunks included.
+    pub(super) fn len(&self) -> usize {
+        self.fixed.len() + self.spliced.iter().map(|(_, c)| c.bytes().len()).sum::<usize>()
+    }
+
+    pub(super) fn splice(&mut self, chunk: &Chunk) {
         push_varint(&mut self.fixed, chunk.bytes().len() as u64);
         self.spliced.push((self.fixed.len() as u32, chunk.clone()));
     }
 
     /// Tag, length, payload, CRC-32 of all of it.
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let len = self.fixed.len() + self.spliced.iter().map(|(_, c)| c.bytes().len()).sum::<usize>();
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut items = Vec::new();
+        if let Some(n) = self.items {
+            push_varint(&mut items, n);
+        }
+        let len = items.len() + self.len();
         let mut head = [0u8; 9];
         head[0] = self.tag as u8;
         head[1..].copy_from_slice(&(len as u64).to_le_bytes());
@@ -62,6 +91,7 @@ impl Section {
             out.write_all(bytes)
         };
         put(&head)?;
+        put(&items)?;
         let mut from = 0;
         for (at, chunk) in &self.spliced {
             put(&self.fixed[from..*at as usize])?;
@@ -105,8 +135,7 @@ impl Head {
         slots.sort_unstable();
         let mut canonical = String::new();
         for some in slots.chunks(SERIES_PER_SECTION) {
-            let mut section = Section::new(Tag::Series);
-            push_varint(&mut section.fixed, some.len() as u64);
+            let mut section = Section::list(Tag::Series);
             for series in some.iter().filter_map(|(_, slot)| self.slab.get(*slot)) {
                 canonical.clear();
                 let list = self.labels.get(series.labels_at, series.label_count);
@@ -138,7 +167,7 @@ impl Head {
     }
 }
 
-fn push_window(out: &mut Vec<u8>, w: &WindowInfo) {
+pub(super) fn push_window(out: &mut Vec<u8>, w: &WindowInfo) {
     push_zigzag(out, w.start);
     push_varint(out, u64::from(w.generation));
     out.push(w.state as u8);
@@ -153,20 +182,26 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn tenant_section(tenant: &Tenant) -> Section {
+pub(super) fn tenant_section(tenant: &Tenant) -> Section {
     let mut section = Section::new(Tag::Tenant);
     push_text(&mut section.fixed, tenant.id.as_str());
     push_zigzag(&mut section.fixed, tenant.newest);
     section
 }
 
-fn push_series(section: &mut Section, series: &Series, canonical: &str) {
-    let out = &mut section.fixed;
-    push_varint(out, u64::from(series.id));
-    push_varint(out, u64::from(series.tenant));
+/// The beginning of a series: all before its chunks.
+pub(super) fn push_identity(section: &mut Section, (id, tenant): (u32, u32), series: &Series, canonical: &str) {
+    let out = section.item();
+    push_varint(out, u64::from(id));
+    push_varint(out, u64::from(tenant));
     out.extend_from_slice(&series.hash.to_le_bytes());
     push_text(out, canonical);
     push_zigzag(out, series.floats.last_t());
+}
+
+fn push_series(section: &mut Section, series: &Series, canonical: &str) {
+    push_identity(section, (series.id, series.tenant), series, canonical);
+    let out = &mut section.fixed;
     push_varint(out, series.sealed.len() as u64);
     for sealed in &series.sealed {
         push_varint(&mut section.fixed, u64::from(sealed.generation));
@@ -195,28 +230,36 @@ fn push_series(section: &mut Section, series: &Series, canonical: &str) {
 }
 
 fn exemplar_section(tenant: &Tenant) -> Section {
-    let mut section = Section::new(Tag::Exemplars);
-    let out = &mut section.fixed;
-    push_varint(out, tenant.exemplars.iter().count() as u64);
+    let mut section = Section::list(Tag::Exemplars);
     for e in tenant.exemplars.iter() {
-        push_varint(out, u64::from(e.series));
-        push_varint(out, u64::from(e.generation));
-        push_zigzag(out, e.exemplar.t);
-        out.extend_from_slice(&e.exemplar.value.to_bits().to_le_bytes());
-        push_text(out, e.exemplar.labels.canonical());
+        push_exemplar(&mut section, e.series, e);
     }
     section
 }
 
+/// An exemplar of the series with this number.
+pub(super) fn push_exemplar(section: &mut Section, series: u32, e: &Entry) {
+    let out = section.item();
+    push_varint(out, u64::from(series));
+    push_varint(out, u64::from(e.generation));
+    push_zigzag(out, e.exemplar.t);
+    out.extend_from_slice(&e.exemplar.value.to_bits().to_le_bytes());
+    push_text(out, e.exemplar.labels.canonical());
+}
+
 fn metadata_section(tenant: &Tenant) -> Section {
-    let mut section = Section::new(Tag::Metadata);
-    let out = &mut section.fixed;
-    push_varint(out, tenant.metadata.iter().count() as u64);
-    for MetadataRow { metric, kind, help, unit } in tenant.metadata.iter() {
-        push_text(out, metric);
-        out.push(*kind as u8);
-        push_text(out, help);
-        push_text(out, unit);
+    let mut section = Section::list(Tag::Metadata);
+    for row in tenant.metadata.iter() {
+        push_metadata(&mut section, row);
     }
     section
+}
+
+pub(super) fn push_metadata(section: &mut Section, row: &MetadataRow) {
+    let MetadataRow { metric, kind, help, unit } = row;
+    let out = section.item();
+    push_text(out, metric);
+    out.push(*kind as u8);
+    push_text(out, help);
+    push_text(out, unit);
 }

@@ -15,6 +15,7 @@ use super::answer::{Answer, Refusal};
 use super::command::Command;
 use super::snapshot;
 use super::state::State;
+use crate::model::TenantId;
 use crate::raft::{SnapshotWriter, StateMachine};
 
 /// Largest snapshot that is read: 64 MiB of contents and a million tenants stay below.
@@ -54,6 +55,12 @@ impl Views {
     /// Waits until the entry at `index` is applied here; `None` if the machine is gone.
     pub async fn applied(&mut self, index: u64) -> Option<Arc<State>> {
         self.0.wait_for(|state| state.applied >= index).await.ok().map(|state| state.clone())
+    }
+
+    /// Waits until this version of a tenant's table is known here; `None` if the machine is gone.
+    pub async fn table_at(&mut self, tenant: &TenantId, version: u64) -> Option<Arc<State>> {
+        let known = |state: &Arc<State>| state.tables.get(tenant).is_some_and(|table| table.version >= Some(version));
+        self.0.wait_for(known).await.ok().map(|state| state.clone())
     }
 }
 

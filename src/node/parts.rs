@@ -34,7 +34,9 @@ use crate::meta::{self, Copier};
 use crate::peers::Peers;
 use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
-use crate::query::{self, Leaf, Queries, QueryOptions};
+use crate::query::budget::NodeBudget;
+use crate::query::serve::ask_through;
+use crate::query::{self, HeadServer, Leaf, Queries, QueryOptions, Remote};
 use crate::raft::{self, Host, HostOptions, Router};
 use crate::store::cache::{CacheConfig, CachedStore};
 use crate::store::catalog::actions::TableSchema;
@@ -303,20 +305,24 @@ impl Parts {
         CachedStore::open(store, cache, self.metrics.store.clone()).await.context("open the cache of blocks")
     }
 
-    /// What this node can answer from.
-    pub fn leaf(&self, shards: Shards, store: CachedStore) -> Leaf {
+    /// The heads of this node, for others. What they take counts for the queries of this node.
+    pub fn heads(&self, shards: Shards) -> HeadServer {
+        let config = &self.config.query;
+        HeadServer::new(shards, NodeBudget::new(config.max_total_bytes.0), config.max_concurrency)
+    }
+
+    pub fn queries(&self, shards: Shards, heads: HeadServer, store: CachedStore) -> Queries {
+        let config = &self.config.query;
         let readers = self.config.store.cache_memory_bytes.0 / READER_SHARE;
-        Leaf {
+        let node = Arc::clone(heads.budget());
+        let leaf = Leaf {
             shards,
             tables: Arc::clone(&self.tables),
             meta: self.meta.views.clone(),
             blocks: Blocks::new(Arc::new(store), readers as usize),
             config: Arc::clone(&self.config),
-        }
-    }
-
-    pub fn queries(&self, leaf: Arc<Leaf>) -> Queries {
-        let config = &self.config.query;
+            remote: Remote::new(ask_through(self.meta.peers.clone(), heads)),
+        };
         let options = QueryOptions {
             timeout: config.timeout,
             lookback_ms: config.lookback_delta.as_millis() as i64,
@@ -329,12 +335,11 @@ impl Parts {
                 max_samples: usize::try_from(config.max_samples).unwrap_or(usize::MAX),
                 max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),
             },
-            total_bytes: config.max_total_bytes.0,
             features: config.features,
             slow: config.slow_log_threshold,
             results_cache_bytes: usize::try_from(config.results_cache_bytes.0).unwrap_or(usize::MAX),
         };
-        Queries::new(leaf, options, Arc::clone(&self.clock), self.metrics.query.clone())
+        Queries::new(Arc::new(leaf), node, options, Arc::clone(&self.clock), self.metrics.query.clone())
     }
 }
 

@@ -96,6 +96,11 @@ impl QueryBudget {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Bytes that it may still take.
+    pub fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.held())
+    }
+
     /// Most bytes held so far.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)

@@ -59,8 +59,6 @@ pub struct QueryOptions {
     pub limits: Limits,
     /// Parts of the language that are switched on.
     pub features: Features,
-    /// What all queries may hold, bytes.
-    pub total_bytes: u64,
     /// From how long on a query is logged; zero logs none.
     pub slow: Duration,
     /// What finished steps of range queries may take, bytes; 0 keeps none.
@@ -148,9 +146,16 @@ pub struct Queries {
 
 impl Queries {
     /// Queries over what this node holds.
-    pub fn new(leaf: Arc<Leaf>, options: QueryOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    ///
+    /// `node` bounds what all of them hold together, and with them whatever else it was given to.
+    pub fn new(
+        leaf: Arc<Leaf>,
+        node: Arc<NodeBudget>,
+        options: QueryOptions,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(options.concurrency));
-        let node = NodeBudget::new(options.total_bytes);
         let helpers = Helpers::new(options.threads.saturating_sub(1));
         let active = ActiveQueries::new(clock.now_ms());
         let slow = SlowLog { threshold: options.slow };
@@ -226,7 +231,7 @@ impl Queries {
             let mut evaluator = Evaluator { engine, ast, source, active, runtime, lap };
             let result = match through {
                 Some((results, asked)) => {
-                    let settled = counting(Arc::clone(&active.fetched), leaf.settled(&active.job.tenant));
+                    let settled = counting(Arc::clone(&active.fetched), leaf.settled(&active.job.tenant, budget));
                     let settled = runtime.block_on(settled).map_err(EvalError::Storage)?;
                     results.answer(&asked, settled, active, &mut |grid| evaluator.run(Times::Range(grid)))?
                 }

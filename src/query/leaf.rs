@@ -1,17 +1,17 @@
-//! This node's samples: heads and blocks as one source.
+//! All samples of a tenant: heads and blocks as one source.
 //!
 //! *Invariants:* a read begins with one read-index per shard, so it sees everything acknowledged before it began. Heads
 //! and flush floor of a shard are read under one lock; the table view is at least as new as what any shard says it has
 //! flushed, and blocks above a shard's floor are left out, because the head still holds them: each sample is seen once.
 //!
-//! *Not here:* look-ups without samples (`query::lookup`), putting series together (`query::gather`, `query::merge`),
+//! *Not here:* heads of this and of other nodes (`query::heads`), look-ups without samples (`query::lookup`), putting series together (`query::gather`, `query::merge`),
 //! evaluation (`promql`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
@@ -19,17 +19,19 @@ use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::{QueryBudget, Steps};
 use super::gather::{Gathered, SERIES_BYTES};
+use super::heads::{Ask, Here};
 use super::lookup::giving_up;
+use super::remote::Remote;
 use crate::block::{self, PackedSeries};
 use crate::config::Config;
 use crate::error::{Error, HasKind, Kind};
-use crate::head::Head;
+use crate::head::{Head, Want};
 use crate::ingest::Shards;
-use crate::ingest::ingester::Shard;
-use crate::meta::{self, Views};
-use crate::model::{Matcher, ShardId, TenantId, TimeRange};
+use crate::meta::{Views, shard_group};
+use crate::model::{Matcher, TenantId, TimeRange};
 use crate::promql::source::{SelectRequest, SeriesSet, Source};
-use crate::store::catalog::snapshot::{Block, TableSnapshot};
+use crate::raft::GroupId;
+use crate::store::catalog::snapshot::Block;
 use crate::store::counted::counting;
 use crate::store::{FetchStats, Tables};
 
@@ -51,14 +53,8 @@ pub struct Leaf {
     pub blocks: Blocks,
     /// Settings, for how late samples may come.
     pub config: Arc<Config>,
-}
-
-/// A shard's part of a read.
-pub(super) struct HeadRead<T> {
-    shard: ShardId,
-    flushed: u64,
-    table_version: Option<u64>,
-    pub(super) found: T,
+    /// The heads of other nodes.
+    pub remote: Remote,
 }
 
 impl Leaf {
@@ -75,6 +71,7 @@ impl Leaf {
 
     async fn select(
         &self,
+        here: &Here,
         tenant: &TenantId,
         request: &SelectRequest,
         budget: &QueryBudget,
@@ -82,10 +79,11 @@ impl Leaf {
         let range = request.range;
         let matchers = giving_up(&request.matchers, budget);
         let mut steps = Steps::new(budget);
-        let from_head = |head: &Head| {
-            head.select_within(tenant, &matchers, range, |one| steps.charge((one.bytes() + SERIES_BYTES) as u64))
+        let from_head = |head: &Head, matchers: &[Matcher]| {
+            head.select_within(tenant, matchers, range, |one| steps.charge((one.bytes() + SERIES_BYTES) as u64))
         };
-        let (heads, blocks) = self.read(tenant, range, from_head).await?;
+        let ask = Ask { tenant, want: Want::Samples, matchers: &matchers, range };
+        let (heads, blocks) = self.read(here, ask, budget, from_head).await?;
         let mut gathered = Gathered::default();
         for found in heads {
             gathered.add_head(found?);
@@ -127,65 +125,27 @@ impl Leaf {
         Ok(())
     }
 
-    /// Reads all heads, and says which blocks hold the rest of `range`.
+    /// Reads all heads, and says which blocks hold the rest of the range.
     pub(super) async fn read<T>(
         &self,
-        tenant: &TenantId,
-        range: TimeRange,
-        from_head: impl FnMut(&Head) -> T,
+        here: &Here,
+        ask: Ask<'_>,
+        budget: &QueryBudget,
+        from_head: impl FnMut(&Head, &[Matcher]) -> T,
     ) -> Result<(Vec<T>, Vec<Arc<Block>>), Error> {
-        let heads = self.read_heads(tenant, from_head);
-        let state = self.meta.current();
-        let Some(table) = self.table(tenant, &heads, &state).await? else {
+        let heads = self.read_heads(here, ask, budget, from_head).await?;
+        let Some(table) = self.table(ask.tenant, &heads).await? else {
             return Ok((heads.into_iter().map(|h| h.found).collect(), Vec::new()));
         };
-        let epoch = state.shard_map.epoch;
-        let floors: HashMap<ShardId, u64> = heads.iter().map(|h| (h.shard, h.flushed)).collect();
-        let in_table = |block: &&Arc<Block>| match block.tags.shard {
-            Some(shard) if block.tags.epoch == Some(epoch) => {
-                floors.get(&shard).is_none_or(|floor| block.tags.sequence <= *floor)
+        let floors: HashMap<GroupId, u64> = heads.iter().map(|h| (h.group, h.flushed)).collect();
+        let in_table = |block: &&Arc<Block>| match block.tags.epoch.zip(block.tags.shard) {
+            Some((epoch, shard)) => {
+                floors.get(&shard_group(epoch, shard)).is_none_or(|floor| block.tags.sequence <= *floor)
             }
-            _ => true,
+            None => true,
         };
-        let blocks = table.blocks_in(RAW, range).filter(in_table).cloned().collect();
+        let blocks = table.blocks_in(RAW, ask.range).filter(in_table).cloned().collect();
         Ok((heads.into_iter().map(|h| h.found).collect(), blocks))
-    }
-
-    /// The tenant's table, at least as new as what any head says it has flushed; `None` if there is none.
-    pub(super) async fn table<T>(
-        &self,
-        tenant: &TenantId,
-        heads: &[HeadRead<T>],
-        state: &meta::State,
-    ) -> Result<Option<Arc<TableSnapshot>>, Error> {
-        let pending = state.tables.get(tenant).cloned();
-        let decided = pending.as_ref().and_then(|t| t.version);
-        let flushed = heads.iter().filter_map(|h| h.table_version).max();
-        let Some(version) = decided.max(flushed) else {
-            // Nothing of this tenant was ever flushed: its name, which anybody may make up, is not remembered.
-            return Ok(None);
-        };
-        let pending = move |v| pending.as_ref().and_then(|t| t.pending_at(v));
-        self.tables.at(tenant, Some(version), pending).await.map(Some).map_err(storage)
-    }
-
-    pub(super) fn read_heads<T>(&self, tenant: &TenantId, mut from_head: impl FnMut(&Head) -> T) -> Vec<HeadRead<T>> {
-        let read = |shard: &Arc<Shard>| {
-            let state = shard.state.read();
-            HeadRead {
-                shard: shard.id,
-                flushed: state.ledger.flushed,
-                table_version: state.ledger.tables.get(tenant.as_str()).copied(),
-                found: from_head(&state.head),
-            }
-        };
-        self.shards.all().iter().map(read).collect()
-    }
-
-    /// Waits until this node has applied everything acknowledged before now.
-    pub(super) async fn barrier(&self) -> Result<(), Error> {
-        try_join_all(self.shards.all().iter().map(|shard| shard.group.read_index())).await.map_err(storage)?;
-        Ok(())
     }
 }
 
@@ -204,15 +164,15 @@ pub struct TenantSource {
     tenant: TenantId,
     stats: Arc<FetchStats>,
     budget: Arc<QueryBudget>,
-    barrier: OnceCell<()>,
+    barrier: OnceCell<Here>,
 }
 
 impl Source for TenantSource {
     fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
         Box::pin(counting(Arc::clone(&self.stats), async {
             // Once per query: all its selectors see at least what was acknowledged when the first one began.
-            self.barrier.get_or_try_init(|| self.leaf.barrier()).await?;
-            self.leaf.select(&self.tenant, request, &self.budget).await
+            let here = self.barrier.get_or_init(|| self.leaf.barrier()).await;
+            self.leaf.select(here, &self.tenant, request, &self.budget).await
         }))
     }
 }

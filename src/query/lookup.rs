@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::budget::{QueryBudget, Steps};
+use super::heads::Ask;
 use super::leaf::{Leaf, storage};
 use crate::block::BlockReader;
 use crate::error::Error;
-use crate::head::Head;
+use crate::head::{Head, Want};
 use crate::model::{Exemplar, Labels, Matcher, MetadataRow, TenantId, TimeRange};
 
 /// What an entry of a sorted set or map takes besides its own bytes, about.
@@ -73,7 +74,7 @@ impl Leaf {
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, Labels>| {
             found.extend(block.series(matchers, range).map(|(labels, _)| labels))
         };
-        self.look_up(tenant, selectors, range, budget, from_head, from_block).await
+        self.look_up(tenant, selectors, (range, Want::Labels), budget, from_head, from_block).await
     }
 
     /// Label names of those series (of all, without selectors).
@@ -90,7 +91,7 @@ impl Leaf {
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
             found.extend_texts(block.label_names(matchers, range))
         };
-        self.look_up(tenant, selectors, range, budget, from_head, from_block).await
+        self.look_up(tenant, selectors, (range, Want::Names), budget, from_head, from_block).await
     }
 
     /// Values of one label of those series.
@@ -108,7 +109,7 @@ impl Leaf {
         let from_block = |block: &BlockReader, matchers: &[Matcher], found: &mut Found<'_, String>| {
             found.extend_texts(block.label_values(name, matchers, range))
         };
-        self.look_up(tenant, selectors, range, budget, from_head, from_block).await
+        self.look_up(tenant, selectors, (range, Want::Values(name)), budget, from_head, from_block).await
     }
 
     /// What heads and blocks say to each selector (to no condition, without selectors), together.
@@ -116,15 +117,17 @@ impl Leaf {
         &self,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
-        range: TimeRange,
+        (range, want): (TimeRange, Want<'_>),
         budget: &QueryBudget,
         from_head: impl Fn(&Head, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,
         from_block: impl Fn(&BlockReader, &[Matcher], &mut Found<'_, T>) -> Result<(), Error>,
     ) -> Result<BTreeSet<T>, Error> {
-        self.barrier().await?;
+        let here = self.barrier().await;
         let mut found = Found { all: BTreeSet::new(), steps: Steps::new(budget) };
         for matchers in &any_of(selectors, budget) {
-            let (heads, blocks) = self.read(tenant, range, |head| from_head(head, matchers, &mut found)).await?;
+            let ask = Ask { tenant, want, matchers, range };
+            let in_heads = |head: &Head, matchers: &[Matcher]| from_head(head, matchers, &mut found);
+            let (heads, blocks) = self.read(&here, ask, budget, in_heads).await?;
             heads.into_iter().collect::<Result<(), Error>>()?;
             for block in blocks {
                 from_block(&*self.blocks.open(&block).await?, matchers, &mut found)?;
@@ -142,12 +145,13 @@ impl Leaf {
         metric: Option<&str>,
         budget: &QueryBudget,
     ) -> Result<Vec<MetadataRow>, Error> {
-        self.barrier().await?;
-        let heads = self.read_heads(tenant, |head| {
+        let (here, ask) = (self.barrier().await, Ask::all(tenant, Want::Metadata(metric)));
+        let in_head = |head: &Head, _: &[Matcher]| {
             let rows = head.metadata(tenant, metric);
             // Texts are shared with the head.
             budget.charge((rows.len() * size_of::<MetadataRow>()) as u64).map(|()| rows)
-        });
+        };
+        let heads = self.read_heads(&here, ask, budget, in_head).await?;
         let rows = heads.into_iter().map(|h| h.found).collect::<Result<Vec<_>, Error>>()?;
         Ok(rows.into_iter().flatten().collect())
     }
@@ -160,12 +164,14 @@ impl Leaf {
         range: TimeRange,
         budget: &QueryBudget,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error> {
-        self.barrier().await?;
+        let here = self.barrier().await;
         let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         for matchers in selectors {
             budget.check()?;
             let matchers = &giving_up(matchers, budget);
-            let (heads, blocks) = self.read(tenant, range, |head| head.exemplars(tenant, matchers, range)).await?;
+            let ask = Ask { tenant, want: Want::Exemplars, matchers, range };
+            let in_head = |head: &Head, matchers: &[Matcher]| head.exemplars(tenant, matchers, range);
+            let (heads, blocks) = self.read(&here, ask, budget, in_head).await?;
             for one in heads.into_iter().flatten() {
                 add_exemplars(&mut all, one.labels, one.exemplars, budget)?;
             }

@@ -5,9 +5,12 @@
 //!
 //! *Not here:* what is made of it (`query::results_cache`), refusing late samples (`head::append`).
 
+use super::budget::QueryBudget;
+use super::heads::Ask;
 use super::leaf::Leaf;
 use crate::error::Error;
-use crate::model::TenantId;
+use crate::head::{Head, Want};
+use crate::model::{Matcher, TenantId};
 
 /// What a tenant's settled samples stand on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +32,12 @@ pub struct Settled {
 
 impl Leaf {
     /// How far the samples of a tenant are settled now.
-    pub async fn settled(&self, tenant: &TenantId) -> Result<Settled, Error> {
+    pub async fn settled(&self, tenant: &TenantId, budget: &QueryBudget) -> Result<Settled, Error> {
         // A shard whose first sample of the tenant was acknowledged before the query must not be overlooked.
-        self.barrier().await?;
-        let heads = self.read_heads(tenant, |head| head.tenant_stats(tenant).map(|stats| stats.newest_t));
-        let table = self.table(tenant, &heads, &self.meta.current()).await?.and_then(|table| table.history());
+        let (here, ask) = (self.barrier().await, Ask::all(tenant, Want::Tenant));
+        let newest = |head: &Head, _: &[Matcher]| head.tenant_stats(tenant).map(|stats| stats.newest_t);
+        let heads = self.read_heads(&here, ask, budget, newest).await?;
+        let table = self.table(tenant, &heads).await?.and_then(|table| table.history());
         let known = || heads.iter().filter_map(|head| head.found);
         let late = self.config.limits_of(tenant).out_of_order_time_window.as_millis() as i64;
         // A head takes what is as late as the limit says, and nothing that is later.

@@ -14,10 +14,11 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use super::budget::{QueryBudget, Steps};
+use super::heads::Ask;
 use super::leaf::Leaf;
 use super::lookup::giving_up;
 use crate::error::Error;
-use crate::head::Head;
+use crate::head::{Head, Want};
 use crate::model::{METRIC_NAME, Matcher, TenantId, TimeRange};
 use crate::store::catalog::snapshot::Block;
 
@@ -81,10 +82,10 @@ impl LabelCounts {
 impl Leaf {
     /// The figures of a tenant, with the `top` first of each list.
     pub async fn statistics(&self, tenant: &TenantId, top: usize, budget: &QueryBudget) -> Result<Statistics, Error> {
-        self.barrier().await?;
+        let (here, ask) = (self.barrier().await, Ask::all(tenant, Want::Counts));
         let mut out = Statistics::default();
         let mut labels = LabelCounts::default();
-        let heads = self.read_heads(tenant, |head| {
+        let in_head = |head: &Head, _: &[Matcher]| {
             let Some(stats) = head.tenant_stats(tenant).filter(|s| s.series > 0) else { return Ok(()) };
             out.series += stats.series as u64;
             out.chunks += head.chunks(tenant);
@@ -93,7 +94,8 @@ impl Leaf {
                 out.range = Some(TimeRange::new(before.start.min(oldest), before.end.max(stats.newest_t)));
             }
             labels.add(head, tenant, &[], budget)
-        });
+        };
+        let heads = self.read_heads(&here, ask, budget, in_head).await?;
         heads.into_iter().try_for_each(|h| h.found)?;
         rank(&labels.names, top, &mut out);
         Ok(out)
@@ -106,17 +108,19 @@ impl Leaf {
         matchers: &[Matcher],
         budget: &QueryBudget,
     ) -> Result<LabelCounts, Error> {
-        self.barrier().await?;
+        let here = self.barrier().await;
+        let ask = Ask { matchers, ..Ask::all(tenant, Want::Counts) };
         let mut counts = LabelCounts::default();
-        let heads = self.read_heads(tenant, |head| counts.add(head, tenant, matchers, budget));
+        let in_head = |head: &Head, matchers: &[Matcher]| counts.add(head, tenant, matchers, budget);
+        let heads = self.read_heads(&here, ask, budget, in_head).await?;
         heads.into_iter().try_for_each(|h| h.found)?;
         Ok(counts)
     }
 
     /// The blocks of a tenant's table, by first timestamp.
-    pub async fn blocks_of(&self, tenant: &TenantId) -> Result<Vec<Arc<Block>>, Error> {
-        self.barrier().await?;
-        Ok(self.read(tenant, TimeRange::all(), |_| ()).await?.1)
+    pub async fn blocks_of(&self, tenant: &TenantId, budget: &QueryBudget) -> Result<Vec<Arc<Block>>, Error> {
+        let (here, ask) = (self.barrier().await, Ask::all(tenant, Want::Tenant));
+        Ok(self.read(&here, ask, budget, |_, _| ()).await?.1)
     }
 }
 

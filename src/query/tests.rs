@@ -8,8 +8,9 @@ use prometheus_client::registry::Registry;
 
 use super::active::{Active, Job, QueryKind};
 use super::blocks::Blocks;
+use super::budget::NodeBudget;
 use super::frontend::{Queries, QueryError, QueryOptions, QueryRequest};
-use super::{Leaf, Metrics};
+use super::{Leaf, Metrics, Remote};
 use crate::config::Features;
 use crate::env::SystemClock;
 use crate::error::{Error, Kind};
@@ -26,8 +27,15 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
     let bucket = Bucket::open("memory://").unwrap();
     let blocks = Blocks::new(Arc::clone(bucket.store()), 1 << 20);
     let tables = Arc::new(Tables::new(bucket, store::Metrics::register(&mut registry)));
-    let leaf =
-        Leaf { shards: Default::default(), tables, meta: meta::Machine::new().1, blocks, config: Arc::default() };
+    let remote = Remote::new(Arc::new(|_, _| Box::pin(futures::stream::empty())));
+    let leaf = Leaf {
+        shards: Default::default(),
+        tables,
+        meta: meta::Machine::new().1,
+        blocks,
+        config: Arc::default(),
+        remote,
+    };
     let limits = Limits { max_bytes: 20_000, ..Limits::default() };
     let options = QueryOptions {
         timeout,
@@ -36,12 +44,14 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
         threads: 2,
         limits,
         features: Features::default(),
-        total_bytes: 40_000,
         slow: Duration::ZERO,
         results_cache_bytes: 1 << 20,
     };
     let metrics = Metrics::register(&mut registry);
-    (Arc::new(Queries::new(Arc::new(leaf), options, Arc::new(SystemClock::new()), metrics)), registry)
+    (
+        Arc::new(Queries::new(Arc::new(leaf), NodeBudget::new(40_000), options, Arc::new(SystemClock::new()), metrics)),
+        registry,
+    )
 }
 
 fn job(text: &str) -> Job {

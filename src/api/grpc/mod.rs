@@ -23,15 +23,15 @@ use crate::proto::v1::{
     AppendReply, AppendRequest, HeadPiece, JoinReply, JoinRequest, ProposeReply, ProposeRequest, RaftMessage,
     ReadHeadRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
 };
-use crate::query::Leaf;
+use crate::query::HeadServer;
 use crate::raft::Host;
 
 /// What can be asked once the node has it.
 pub struct Roles {
     /// The write path.
     pub ingest: Arc<Ingest>,
-    /// What this node holds.
-    pub leaf: Arc<Leaf>,
+    /// What the heads of this node hold.
+    pub heads: HeadServer,
 }
 
 /// Answers other nodes.
@@ -92,7 +92,7 @@ impl peer_server::Peer for Service {
 
     async fn read_head(&self, request: Request<ReadHeadRequest>) -> Result<Response<Self::ReadHeadStream>, Status> {
         self.peers.check(request.metadata())?;
-        head::read(Arc::clone(&self.roles()?.leaf), request.into_inner()).await.map(Response::new)
+        Ok(Response::new(head::read(&self.roles()?.heads, request.into_inner())))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {

@@ -164,7 +164,7 @@ fn top(params: &Params) -> Result<usize, ApiError> {
 /// `GET /api/v1/status/tsdb/blocks`.
 pub async fn blocks(State(app): State<App>, Tenant(tenant): Tenant) -> Result<Response, ApiError> {
     let job = Job { tenant, kind: QueryKind::Statistics, text: String::new(), times: None };
-    let found = app.queries.look_up(job, |leaf, active| leaf.blocks_of(&active.job.tenant).boxed());
+    let found = app.queries.look_up(job, |leaf, active| leaf.blocks_of(&active.job.tenant, &active.budget).boxed());
     let found = found.await.map_err(|e| ApiError::of(&e))?.value;
     let blocks: Vec<Value> = found.iter().map(|block| describe(block)).collect();
     Ok(success(&json!({ "blocks": blocks })))
