@@ -108,7 +108,7 @@ impl Cluster {
     pub async fn at_rest(&self) {
         let why = std::sync::Mutex::new(String::new());
         let rested = until_or("the cluster to come to rest", SETTLE, || async {
-            let Some(status) = self.status().await else { return None };
+            let status = self.status().await?;
             match restless(&status, self.running().len()) {
                 None => Some(()),
                 Some(group) => {
