@@ -157,6 +157,8 @@ impl Node {
             tracing::warn!("some groups found no other leader, they elect one");
         }
         self.background.shutdown().await;
+        // Replicas may have come and gone meanwhile.
+        let groups = self.host.groups();
         let snapshots = join_all(groups.iter().map(Group::snapshot_now));
         match tokio::time::timeout(SNAPSHOT_TIMEOUT, snapshots).await {
             Ok(results) => {

@@ -286,7 +286,10 @@ impl Group {
     /// Stops this replica. Its log stays.
     pub async fn shutdown(&self) {
         self.inner.router.unregister(self.id(), self.inner.log.replica);
-        if self.inner.raft.shutdown().await.is_err() {
+        let raft = self.inner.raft.clone();
+        // In a task of its own: openraft panics for the next caller when this is dropped halfway.
+        let ended = tokio::spawn(async move { raft.shutdown().await }).await;
+        if !matches!(ended, Ok(Ok(()))) {
             self.inner.shared.fail(format!("BUG: group {} panicked", self.id()));
         }
     }

@@ -45,7 +45,8 @@ impl Served {
     /// The same with settings (dotted key, text) and limits of single tenants.
     async fn start_with(dir: &Path, settings: &[(&str, &str)], overrides: &[(&str, Limits)]) -> Self {
         let data = dir.join("data").display().to_string();
-        let fixed = [("data_dir", data.as_str()), ("http", "127.0.0.1:0"), ("self_monitoring.enabled", "false")];
+        let any = "127.0.0.1:0";
+        let fixed = [("data_dir", data.as_str()), ("http", any), ("grpc", any), ("self_monitoring.enabled", "false")];
         let small = [("shards", "3"), ("store.cache_disk_bytes", "0"), ("enable_admin_api", "true")];
         let flags: Vec<_> =
             fixed.iter().chain(&small).chain(settings).map(|(k, v)| (k.to_string(), v.to_string())).collect();

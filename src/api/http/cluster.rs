@@ -121,7 +121,10 @@ async fn has_left(app: &App, node: NodeId) -> Result<(), ApiError> {
     // That it watches meta ends with its being removed.
     let held = members.iter().flatten().filter(|members| members.voters.values().any(|on| *on == node)).count();
     if held + unknown > 0 {
-        let text = format!("node {node} still has replicas of {held} groups, and {unknown} groups do not answer: wait");
+        let text = format!(
+            "node {node} still has replicas of {held} groups, and {unknown} groups do not answer: \
+             drain it first, or wait until they have moved"
+        );
         return Err(ApiError::of(&meta::Refusal::Conflict(text)));
     }
     Ok(())
