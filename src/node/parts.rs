@@ -17,6 +17,7 @@ use super::background;
 use super::identity::Identity;
 use super::members::Reconciler;
 use super::membership::{self, Door};
+use super::quiet::Quiet;
 use super::replicas::Replicas;
 use crate::api::grpc;
 use crate::api::http::About;
@@ -66,6 +67,7 @@ pub struct Parts {
 
 /// Figures of all roles.
 pub struct Metrics {
+    raft: raft::Metrics,
     meta: meta::Metrics,
     store: store::Metrics,
     compact: compact::Metrics,
@@ -77,6 +79,7 @@ pub struct Metrics {
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         Self {
+            raft: raft::Metrics::register(registry),
             meta: meta::Metrics::register(registry),
             store: store::Metrics::register(registry),
             compact: compact::Metrics::register(registry),
@@ -92,7 +95,6 @@ impl Parts {
     pub async fn open(
         config: Arc<Config>,
         clock: Arc<dyn Clock>,
-        raft_metrics: raft::Metrics,
         metrics: Metrics,
         background: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
@@ -105,7 +107,7 @@ impl Parts {
         options.snapshot_log_bytes = config.raft.snapshot_log_bytes.0;
         let router = Arc::new(Router::over(peers.clone()));
         let (disk, rng) = (Arc::new(SystemDisk), Arc::new(SystemRng));
-        let host = Host::open_with_router(options, disk, Arc::clone(&clock), rng, raft_metrics, router)
+        let host = Host::open_with_router(options, disk, Arc::clone(&clock), rng, metrics.raft.clone(), router)
             .await
             .with_context(|| format!("open the log in {}", config.data_dir.display()))?;
         let tables = Arc::new(Tables::new(bucket.clone(), metrics.store.clone()));
@@ -151,6 +153,18 @@ impl Parts {
         }
         background.spawn(replicas.run());
         let (clock, replace_after) = (Arc::clone(&self.clock), self.config.replace_after);
+        let quiet = Quiet {
+            me,
+            host: host.clone(),
+            views: meta.views.clone(),
+            peers: meta.peers.clone(),
+            clock: Arc::clone(&clock),
+            after: self.config.raft.quiesce_after,
+            metrics: self.metrics.raft.clone(),
+        };
+        if !quiet.after.is_zero() {
+            background.spawn(quiet.run());
+        }
         background.spawn(Reconciler { host, meta, clock, replace_after }.run());
         Ok(shards)
     }
