@@ -152,6 +152,29 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
     cluster.stop_all().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_number_of_shards_takes_over_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [("shards", "3"), ("flush-check-interval", "500ms")];
+    let cluster = Cluster::start(dir.path(), 3, &flags).await;
+    let base = now_ms() - 40 * 60 * 1000;
+    let apis = cluster.apis();
+    let load = Load::start(&apis, base);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (status, said) = apis[1].post("/api/v1/admin/cluster/reshard?shards=5", &[], Vec::new()).await.unwrap();
+    assert_eq!(status, 204, "{said}");
+    // The old shards take nothing anymore, bring what they hold into the table, and are forgotten.
+    support::until("the old epoch to retire", Duration::from_secs(120), || async {
+        let status = cluster.status().await?;
+        (status["epochs"].as_array()?.len() == 1 && status["shards"] == 5).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (ledger, to) = load.end().await;
+    check(&cluster, &ledger, base, to).await;
+    cluster.stop_all().await;
+}
+
 /// Waits until nothing ticks on any running node.
 async fn all_silent(cluster: &Cluster, groups: u64) {
     let apis = cluster.apis();

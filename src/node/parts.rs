@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
@@ -144,7 +145,15 @@ impl Parts {
         let shards = Shards::default();
         let (me, host, meta) = (self.me.node(), self.host.clone(), self.meta.clone());
         let budgets = self.budgets.clone();
-        let replicas = Replicas { me, host: host.clone(), shards: shards.clone(), meta: meta.clone(), budgets };
+        let replicas = Replicas {
+            me,
+            host: host.clone(),
+            shards: shards.clone(),
+            meta: meta.clone(),
+            budgets,
+            clock: Arc::clone(&self.clock),
+            over: Mutex::default(),
+        };
         let state = self.meta.views.current();
         replicas.resume(&state).await.context("start the shards")?;
         if state.nodes.len() == 1 {
