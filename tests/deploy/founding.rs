@@ -96,7 +96,8 @@ fn names(status: &Value) -> BTreeSet<String> {
     list(status, "/nodes").iter().map(|node| format!("{} {}", at(node, "/id"), string(node, "/name"))).collect()
 }
 
-/// Waits until every group has a replica on these nodes and on no other, and a leader.
+/// Waits until node `n` knows every group to have a replica on these nodes and on no other, and a leader. What a leader alone
+/// knows is lost with it.
 async fn rests_on(nodes: &Nodes, n: usize, expected: [u64; 3]) {
     until("the groups to have their replicas", PATIENCE, || async {
         let status = nodes.status(n).await;
@@ -155,7 +156,9 @@ async fn nodes_with_one_list_become_one_cluster_and_a_first_node_that_lost_its_d
     knows(&nodes, 0, &["1 n0", "2 n1", "3 n2"]).await;
 
     // Everything is away, and the first node comes back without its disk: it hears nobody and waits.
-    rests_on(&nodes, 0, [1, 2, 3]).await;
+    for n in 0..3 {
+        rests_on(&nodes, n, [1, 2, 3]).await;
+    }
     for n in 0..3 {
         nodes.kill(n);
     }
