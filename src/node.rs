@@ -8,6 +8,7 @@
 
 mod background;
 mod data_dir;
+mod founding;
 mod identity;
 mod joining;
 mod members;

@@ -34,8 +34,10 @@ section! {
         grpc: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9095));
         /// What the other nodes are told to reach this one at, `host:port`. Empty means the address of `grpc`.
         grpc_advertise: String = String::new();
-        /// Nodes of a running cluster, `host:port` of their gRPC servers with commas between them. A node with an empty
-        /// data directory joins that cluster; one that has joined resumes.
+        /// Nodes of the cluster, `host:port` of their gRPC servers with commas between them. A node with an empty data
+        /// directory joins the cluster that one of them is of; one that has joined resumes. The list may name the node
+        /// itself: then the same list can be given to every node, and the first one named makes the cluster once all
+        /// the others have told it that they have none either.
         join: String = String::new();
         /// Replicas of every shard. Only read when a cluster is bootstrapped; fewer nodes hold fewer.
         replication: u32 = 3, within 1, 7;

@@ -64,6 +64,13 @@ impl Identity {
         self.node != 0
     }
 
+    /// Takes it out of a data directory; durable when it returns.
+    pub fn forget(dir: &Path) -> anyhow::Result<()> {
+        let path = dir.join(FILE);
+        let gone = fs::remove_file(&path).and_then(|()| File::open(dir)?.sync_all());
+        gone.with_context(|| format!("remove {}", path.display()))
+    }
+
     /// Keeps it in a data directory; durable when it returns.
     pub fn write(&self, dir: &Path) -> anyhow::Result<()> {
         let (path, temp): (PathBuf, PathBuf) = (dir.join(FILE), dir.join("node.json.tmp"));
@@ -91,6 +98,8 @@ mod tests {
         me.write(dir.path()).unwrap();
         let read = Identity::read(dir.path()).unwrap().unwrap();
         assert_eq!((read.meta_replica().unwrap(), &read), (ReplicaId(u64::MAX), &me));
+        Identity::forget(dir.path()).unwrap();
+        assert_eq!(Identity::read(dir.path()).unwrap(), None);
         fs::write(dir.path().join(FILE), "{").unwrap();
         assert!(Identity::read(dir.path()).is_err());
     }

@@ -5,6 +5,7 @@
 //!
 //! *Not here:* the decisions (`meta::membership`, `meta::placement`), replicas of this node (`node::replicas`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,14 +47,18 @@ pub struct Reconciler {
 impl Reconciler {
     /// Works until dropped, which is safe at any moment.
     pub async fn run(self) {
-        let mut placed = Duration::ZERO;
+        let (mut placed, mut heard) = (Duration::ZERO, Heard::default());
         loop {
             tokio::time::sleep(CHECK).await;
             let state = self.meta.views.current();
             let now = self.clock.monotonic();
+            heard.look(self.meta.group.is_leader().then(|| self.meta.group.silent_for()), now);
             // A node that is gone never follows: after a while that is not waited for.
             let waited = now.saturating_sub(placed) > FOLLOW;
-            if self.meta.group.is_leader() && (waited || self.has_settled(&state)) && self.place(&state).await {
+            if self.meta.group.is_leader()
+                && (waited || self.has_settled(&state))
+                && self.place(&state, |replica| heard.silent_for(replica, now)).await
+            {
                 placed = now;
             }
             let led: Vec<(Group, Placement)> = (state.groups.iter())
@@ -73,12 +78,11 @@ impl Reconciler {
     }
 
     /// Proposes better placements; whether there were any.
-    async fn place(&self, state: &State) -> bool {
-        let silent = self.meta.group.silent_for();
+    async fn place(&self, state: &State, silent_for: impl Fn(ReplicaId) -> Option<Duration>) -> bool {
+        let me = self.meta.group.replica();
         let live = |node: NodeId| {
-            let replica = state.nodes.get(&node).and_then(|node| node.meta_replica);
-            let silent = replica.and_then(|replica| silent.get(&replica).copied());
-            silent.is_none_or(|silent| silent < self.replace_after)
+            let replica = state.nodes.get(&node).and_then(|node| node.meta_replica).filter(|replica| *replica != me);
+            replica.and_then(&silent_for).is_none_or(|silent| silent < self.replace_after)
         };
         let mut fresh = || ReplicaId(SystemRng.next_u64().max(1));
         let changes = placement::plan(state, &live, &mut fresh);
@@ -92,6 +96,29 @@ impl Reconciler {
             Err(e) => tracing::debug!(error = %e, "placement could not be changed"),
         }
         true
+    }
+}
+
+/// When this node, leading meta, last heard of each replica of it.
+#[derive(Default)]
+struct Heard(BTreeMap<ReplicaId, Duration>);
+
+impl Heard {
+    /// Takes over for how long each replica is silent now; `None` where nobody asks it, because another node leads. A
+    /// replica that never answered is silent from the first look on, not from never.
+    fn look(&mut self, silent: Option<BTreeMap<ReplicaId, Option<Duration>>>, now: Duration) {
+        let Some(silent) = silent else { return self.0.clear() };
+        self.0.retain(|replica, _| silent.contains_key(replica));
+        for (replica, silent) in silent {
+            let said = silent.map(|silent| now.saturating_sub(silent));
+            let at = self.0.get(&replica).copied().max(said).unwrap_or(now);
+            self.0.insert(replica, at);
+        }
+    }
+
+    /// For how long a replica is silent; `None` if it is not in the group yet.
+    fn silent_for(&self, replica: ReplicaId, now: Duration) -> Option<Duration> {
+        Some(now.saturating_sub(*self.0.get(&replica)?))
     }
 }
 
@@ -133,5 +160,42 @@ pub async fn hand_over(group: &Group) {
     }
     while group.is_leader() {
         tokio::time::sleep(HAND_OVER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReplicaId = ReplicaId(1);
+    const B: ReplicaId = ReplicaId(2);
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_replica_that_never_answered_a_new_leader_is_missed_like_one_that_did() {
+        let mut heard = Heard::default();
+        let silent = |a: Option<u64>| Some(BTreeMap::from([(A, a.map(secs)), (B, None)]));
+        heard.look(silent(None), secs(100));
+        assert_eq!([A, B].map(|r| heard.silent_for(r, secs(100))), [Some(secs(0)); 2]);
+        heard.look(silent(Some(2)), secs(110));
+        assert_eq!([A, B].map(|r| heard.silent_for(r, secs(110))), [Some(secs(2)), Some(secs(10))]);
+        // The lead was lost and won again between two looks: what was heard before still counts.
+        heard.look(silent(None), secs(111));
+        assert_eq!([A, B].map(|r| heard.silent_for(r, secs(111))), [Some(secs(3)), Some(secs(11))]);
+    }
+
+    #[test]
+    fn silence_counts_only_while_this_node_asks() {
+        let mut heard = Heard::default();
+        heard.look(Some(BTreeMap::from([(A, Some(secs(9)))])), secs(100));
+        assert_eq!([A, B].map(|r| heard.silent_for(r, secs(100))), [Some(secs(9)), None], "B is not in the group");
+        heard.look(None, secs(200));
+        heard.look(Some(BTreeMap::from([(A, None)])), secs(300));
+        assert_eq!(heard.silent_for(A, secs(301)), Some(secs(1)));
+        heard.look(Some(BTreeMap::new()), secs(302));
+        assert_eq!(heard.silent_for(A, secs(302)), None, "it has left the group");
     }
 }

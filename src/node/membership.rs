@@ -5,12 +5,14 @@
 //!
 //! *Not here:* replicas of shards (`node::replicas`).
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 
+use super::founding::{self, Contacts};
 use super::identity::Identity;
 use super::joining;
 use crate::config::Config;
@@ -24,6 +26,8 @@ use crate::store::Tables;
 
 /// The node that makes a cluster.
 const FIRST: NodeId = NodeId(1);
+/// Directory of the log and the snapshots, in the data directory.
+pub const LOG: &str = "raft";
 /// How often a node that joins says that it is still waiting.
 const STILL_WAITING: Duration = Duration::from_secs(5);
 
@@ -42,22 +46,31 @@ impl Door {
         let listener = listener.with_context(|| format!("listen on {} (setting grpc)", config.grpc))?;
         let bound = listener.local_addr()?;
         let address = match config.grpc_advertise.as_str() {
+            "" if bound.ip().is_unspecified() && !config.join.is_empty() => {
+                return Err(anyhow!("setting grpc_advertise: other nodes cannot reach {bound}, say where they can"));
+            }
             "" => bound.to_string(),
             told => told.to_owned(),
         };
         Ok(Self { listener, address })
+    }
+
+    /// The same socket once more, for a server that ends before this one is used.
+    pub fn again(&self) -> std::io::Result<TcpListener> {
+        TcpListener::from_std(self.listener.as_fd().try_clone_to_owned()?.into())
     }
 }
 
 /// Who this node is; asks the cluster it is told to join, if it is of none yet.
 pub async fn identify(config: &Config, peers: &Peers, door: &Door) -> anyhow::Result<Option<Identity>> {
     let known = Identity::read(&config.data_dir)?;
-    let addresses: Vec<String> =
-        config.join.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect();
+    let contacts = Contacts::of(&config.join, &door.address);
     let asking = match known {
         Some(known) if known.is_member() => return Ok(Some(known)),
         Some(asking) => asking,
-        None if addresses.is_empty() => return Ok(None),
+        None if contacts.is_empty() => return Ok(None),
+        // A node that joins is told its id before it has a log: this one had begun to make its cluster.
+        None if contacts.is_first() && config.data_dir.join(LOG).exists() => return Ok(None),
         None => {
             // Kept before it is said: should the answer be lost, the cluster recognises who asks again.
             let replica = ReplicaId(SystemRng.next_u64().max(1));
@@ -66,12 +79,20 @@ pub async fn identify(config: &Config, peers: &Peers, door: &Door) -> anyhow::Re
             asking
         }
     };
-    if addresses.is_empty() {
+    if contacts.is_empty() {
         return Err(anyhow!("this node has begun to join a cluster: say which (setting join)"));
     }
     let mut request = request(config, &door.address);
     request.meta_replica = asking.meta_replica()?.0;
-    let joined = joining::join(peers, &addresses, &request).await?;
+    request.join.clone_from(&contacts.all);
+    let joined = match contacts.is_first() {
+        true => founding::join_or_found(peers, door, &contacts, &request).await?,
+        false => Some(joining::join(peers, &contacts.others, &request).await?),
+    };
+    let Some(joined) = joined else {
+        Identity::forget(&config.data_dir)?;
+        return Ok(None);
+    };
     joined.identity.write(&config.data_dir)?;
     peers.set_addresses(joined.nodes);
     tracing::info!(node = joined.identity.node, cluster = joined.identity.cluster, "joined a cluster");
@@ -231,5 +252,21 @@ pub async fn follow_addresses(peers: Peers, mut views: Views) {
         if views.changed().await.is_none() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_joins_says_where_it_can_be_reached() {
+        let mut config = Config { grpc: "0.0.0.0:0".parse().unwrap(), ..Config::default() };
+        assert!(Door::open(&config).await.unwrap().address.starts_with("0.0.0.0:"), "alone, nobody asks");
+        config.join = "n0:9095".to_owned();
+        let error = Door::open(&config).await.err().unwrap().to_string();
+        assert!(error.starts_with("setting grpc_advertise: other nodes cannot reach 0.0.0.0:"), "{error}");
+        config.grpc_advertise = "n1:9095".to_owned();
+        assert_eq!(Door::open(&config).await.unwrap().address, "n1:9095");
     }
 }

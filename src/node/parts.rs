@@ -103,7 +103,7 @@ impl Parts {
         let known = membership::identify(&config, &peers, &door).await?;
         let bucket = known.as_ref().map(|me| me.bucket.as_str()).filter(|url| !url.is_empty());
         let bucket = Bucket::open(bucket.unwrap_or(&config.bucket)).context("setting bucket")?;
-        let mut options = HostOptions::new(config.data_dir.join("raft"), membership::node_of(known.as_ref()));
+        let mut options = HostOptions::new(config.data_dir.join(membership::LOG), membership::node_of(known.as_ref()));
         options.segment_bytes = config.raft.segment_bytes.0;
         options.snapshot_log_bytes = config.raft.snapshot_log_bytes.0;
         let router = Arc::new(Router::over(peers.clone()));

@@ -64,12 +64,12 @@ impl Group {
         replication.iter().filter(|(_, reached)| close(reached)).map(|(id, _)| ReplicaId(*id)).collect()
     }
 
-    /// How long each other replica has not answered this leader; none if it does not lead.
-    pub fn silent_for(&self) -> BTreeMap<ReplicaId, Duration> {
+    /// How long each replica has not answered this leader, `None` if it never did; nothing if it does not lead.
+    pub fn silent_for(&self) -> BTreeMap<ReplicaId, Option<Duration>> {
         let metrics = self.inner.raft.data_metrics();
         let metrics = metrics.borrow_watched();
         let Some(heard) = &metrics.heartbeat else { return BTreeMap::new() };
-        heard.iter().filter_map(|(id, at)| Some((ReplicaId(*id), (*at)?.elapsed()))).collect()
+        heard.iter().map(|(id, at)| (ReplicaId(*id), at.map(|at| at.elapsed()))).collect()
     }
 
     /// Adds a replica that follows; it is sent what it lacks from now on.

@@ -9,6 +9,7 @@ mod append;
 mod group;
 mod head;
 mod join;
+mod waiting;
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +26,7 @@ use crate::proto::v1::{
 };
 use crate::query::HeadServer;
 use crate::raft::Host;
+pub use waiting::Waiting;
 
 /// What can be asked once the node has it.
 pub struct Roles {

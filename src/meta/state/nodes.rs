@@ -74,6 +74,12 @@ impl State {
             Some(node) if join.node.0 == 0 && node.meta_replica.is_some() && node.meta_replica == join.meta_replica => {
                 node.id
             }
+            Some(node) if join.node.0 == 0 && node.grpc == join.grpc => {
+                let lost = node.id;
+                let answer = self.add_node(join)?;
+                self.lose_node(lost);
+                return Ok(answer);
+            }
             Some(node) => {
                 let text = format!(
                     "the cluster has a node named {:?} already, node {} at {}: choose another name, or remove that node",
@@ -85,6 +91,16 @@ impl State {
             None => join.node,
         };
         self.update_node(id, join)
+    }
+
+    /// Another node, without an id, stands where this one stood: its disk is lost. It leaves its name and address to the
+    /// new one and keeps its place in groups until other nodes take it, as any node does that is silent.
+    fn lose_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.name = format!("{}-lost-{id}", node.name);
+            node.grpc.clear();
+            node.http.clear();
+        }
     }
 
     fn add_node(&mut self, join: Join) -> Result<Answer, Refusal> {

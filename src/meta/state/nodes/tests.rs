@@ -111,10 +111,30 @@ fn a_known_node_says_where_it_is_now_and_keeps_its_replica() {
 }
 
 #[test]
+fn a_node_that_lost_its_disk_is_another_node_under_its_old_name() {
+    let mut world = World::new();
+    world.join("two", 2);
+    let placement = on(&[(1, 1), (2, 2)]);
+    world.0.groups.insert(META, placement.clone());
+    assert_eq!(world.join("two", 3), joined(3, 3));
+    assert_eq!(world.join("two", 3), joined(3, 3), "the answer was lost");
+    let (old, new) = (&world.0.nodes[&NodeId(2)], &world.0.nodes[&NodeId(3)]);
+    assert_eq!((old.name.as_str(), old.grpc.as_str(), old.status), ("two-lost-2", "", NodeStatus::Active));
+    assert_eq!((new.name.as_str(), new.grpc.as_str()), ("two", "two:1"));
+    assert_eq!(world.0.groups[&META].replicas, placement.replicas, "what it held is given to others when it is missed");
+    let back = Join { node: NodeId(2), ..join("two", 2) };
+    assert!(matches!(world.refused(Command::Join(back)), Refusal::Conflict(_)), "the old disk came back");
+    assert!(
+        matches!(world.refused(Command::Join(join("two", 2))), Refusal::Invalid(_)),
+        "its replica was given before"
+    );
+}
+
+#[test]
 fn refuses_to_join_who_does_not_belong_here() {
     let mut world = World::new();
     world.join("two", 2);
-    let refusal = world.refused(Command::Join(join("two", 3)));
+    let refusal = world.refused(Command::Join(Join { grpc: "elsewhere:1".into(), ..join("two", 3) }));
     assert!(refusal.to_string().contains("named \"two\" already, node 2 at two:1"), "{refusal}");
     let taken = Join { node: NodeId(1), ..join("two", 3) };
     assert!(matches!(world.refused(Command::Join(taken)), Refusal::Conflict(_)));
