@@ -1,5 +1,5 @@
 # verify writes nothing in the tree; fix may. Everything else is cargo.
-.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz
+.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz chaos
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,3 +42,6 @@ query-peers: ## processor and memory of queries beside VictoriaMetrics and Prome
 
 fuzz: ## every fuzz target for SECONDS (default 60)
 	./scripts/fuzz.sh $(or $(SECONDS),60)
+
+chaos: ## real nodes and faults: PROFILE (short, kill-leader, kill-all, elastic, long), SEED, METROLITH_BIN
+	./scripts/chaos.sh $(or $(PROFILE),short) $(or $(SEED),1)
