@@ -165,11 +165,11 @@ async fn text(answer: reqwest::Response) -> String {
 
 /// An error and all its causes; the first alone says too little.
 fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
+    let mut causes = Vec::new();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text += &format!(": {error}");
+        causes.push(error.to_string());
         cause = error.source();
     }
-    text
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }

@@ -251,7 +251,7 @@ fn unsettled(status: &Value, nodes: usize) -> Option<String> {
     }
     let active = list(status, "nodes").filter(|node| node["status"] == "active").count() as u64;
     let wanted = status["replication"].as_u64().unwrap_or(3).min(active);
-    let wanted = if wanted % 2 == 0 { wanted - 1 } else { wanted };
+    let wanted = if wanted.is_multiple_of(2) { wanted.saturating_sub(1) } else { wanted };
     let ids = |replicas: &Value| -> BTreeSet<String> {
         replicas.as_array().into_iter().flatten().map(|r| r["replica"].to_string()).collect()
     };
