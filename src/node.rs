@@ -13,6 +13,7 @@ mod joining;
 mod members;
 mod membership;
 mod parts;
+mod quiet;
 mod replicas;
 
 use std::future::IntoFuture;
@@ -31,7 +32,7 @@ use crate::api::http::{self, Readiness, Shared};
 use crate::config::Config;
 use crate::env::{Clock, SystemClock};
 use crate::ingest::Ingest;
-use crate::raft::{self, Group, Host};
+use crate::raft::{Group, Host};
 use crate::store::cache::CachedStore;
 use crate::telemetry;
 use parts::{Metrics, Parts};
@@ -87,10 +88,9 @@ impl Node {
         let began = clock.monotonic();
         let lock = data_dir::Lock::take(&config.data_dir)?;
         let registry = root.modules();
-        let raft_metrics = raft::Metrics::register(registry);
         let metrics = Metrics::register(registry);
         let mut background = JoinSet::new();
-        let parts = Parts::open(Arc::new(config), clock, raft_metrics, metrics, &mut background).await?;
+        let parts = Parts::open(Arc::new(config), clock, metrics, &mut background).await?;
         let shards = parts.start_shards(&mut background).await?;
         background.spawn(parts.copier().run());
         let ingest = Arc::new(parts.ingest(shards.clone()));

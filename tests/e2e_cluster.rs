@@ -153,6 +153,65 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_number_of_shards_takes_over_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [("shards", "3"), ("flush-check-interval", "500ms")];
+    let cluster = Cluster::start(dir.path(), 3, &flags).await;
+    let base = now_ms() - 40 * 60 * 1000;
+    let apis = cluster.apis();
+    let load = Load::start(&apis, base);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (status, said) = apis[1].post("/api/v1/admin/cluster/reshard?shards=5", &[], Vec::new()).await.unwrap();
+    assert_eq!(status, 204, "{said}");
+    // The old shards take nothing anymore, bring what they hold into the table, and are forgotten.
+    support::until("the old epoch to retire", Duration::from_secs(120), || async {
+        let status = cluster.status().await?;
+        (status["epochs"].as_array()?.len() == 1 && status["shards"] == 5).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (ledger, to) = load.end().await;
+    check(&cluster, &ledger, base, to).await;
+    cluster.stop_all().await;
+}
+
+/// Waits until nothing ticks on any running node.
+async fn all_silent(cluster: &Cluster, groups: u64) {
+    let apis = cluster.apis();
+    let want = format!("metrolith_raft_quiet_groups {groups}\n");
+    for n in cluster.running() {
+        support::until("groups to fall silent", Duration::from_secs(60), || async {
+            let (_, text) = apis[n].get("/metrics").await.ok()?;
+            text.contains(&want).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_fell_silent_take_writes_again_also_when_their_leader_has_died() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [("shards", "4"), ("raft-quiesce-after", "1s")];
+    let mut cluster = Cluster::start(dir.path(), 3, &flags).await;
+    let apis = cluster.apis();
+    let base = now_ms() - 60_000;
+    let mut ledger = Ledger::default();
+    all_silent(&cluster, 4).await;
+    ledger.write(&apis[1], METRIC, 0..100, base).await;
+    assert_eq!(ledger.acknowledged(), 100, "silent groups take a write at once");
+    ledger.check(&apis[2], METRIC, base, base).await.unwrap();
+    all_silent(&cluster, 4).await;
+    // Leads are spread, so this one leads something; nobody hears it go.
+    cluster.kill9(2);
+    ledger.write(&apis[0], METRIC, 0..100, base + STEP_MS).await;
+    assert_eq!(ledger.acknowledged(), 200, "the others have found another leader");
+    check(&cluster, &ledger, base, base + STEP_MS).await;
+    cluster.start_again(2).await;
+    check(&cluster, &ledger, base, base + STEP_MS).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_grows_and_shrinks_under_load() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path(), 1, SHARDS).await;

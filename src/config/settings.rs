@@ -113,6 +113,9 @@ section! {
         segment_bytes: ByteSize = ByteSize::mib(64), within ByteSize::kib(64), ByteSize::gib(1);
         /// Log bytes after which snapshots are taken, so that a restart replays no more than about this much.
         snapshot_log_bytes: ByteSize = ByteSize::mib(256), within ByteSize::mib(1), ByteSize::gib(64);
+        /// How long nothing happens in a group before its replicas fall silent: no heartbeats until something does. 0s is
+        /// never.
+        quiesce_after: Duration = secs(30), within Duration::ZERO, hours(1);
     }
 }
 

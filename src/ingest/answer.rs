@@ -41,6 +41,7 @@ impl Answer {
         let e = match appended {
             Ok(outcome) => return Self::Stored(outcome),
             Err(IngestError::Raft(e)) => e,
+            Err(IngestError::Ended) => return Self::StaleEpoch,
             Err(e) => return Self::Failed(e),
         };
         let (setback, leader) = match &e {
@@ -94,6 +95,7 @@ pub fn reply(outcome: &WriteOutcome) -> AppendReply {
         rejected: rejected.collect(),
         example: first.map(|(_, example)| example.to_owned()).unwrap_or_default(),
         example_reason: first.map(|(reason, _)| reason.as_str().to_owned()).unwrap_or_default(),
+        ..AppendReply::default()
     }
 }
 
@@ -116,6 +118,7 @@ pub fn failure(e: &IngestError) -> Failure {
     let kind = match e {
         IngestError::Raft(e) => return Failure::from(e),
         IngestError::Overloaded(_) => Wire::Limited,
+        IngestError::Ended => Wire::StaleEpoch,
         e => match e.kind() {
             Kind::Invalid => Wire::Invalid,
             Kind::Limited => Wire::Limited,

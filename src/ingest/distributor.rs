@@ -19,6 +19,7 @@ use super::answer::Answer;
 use super::ingester::{Request, Shard};
 use super::metrics::{Metrics, Setback};
 use super::outcome::WriteOutcome;
+use super::reply::read_append_reply;
 use super::route::{Attempts, Hints, Known, Step};
 use super::rows::{Packed, pack};
 use super::shards::Shards;
@@ -150,7 +151,11 @@ impl Distributor {
     ) -> Result<Delivered, IngestError> {
         let group = shard_group(map.epoch, shard);
         let (mut attempts, mut packed) = (Attempts::default(), None);
+        // What is left when the leader has taken the rows of known series.
+        let (mut stored, mut rest): (WriteOutcome, Option<Part>) = (WriteOutcome::default(), None);
+        let mut knows = true;
         loop {
+            let part = rest.as_ref().unwrap_or(part);
             let left = deadline.saturating_sub(self.ways.clock.monotonic());
             if left.is_zero() {
                 return Err(self.not_taken(shard, attempts));
@@ -166,6 +171,18 @@ impl Distributor {
                     (known.me, answer)
                 }
                 Step::Send(node) => {
+                    if std::mem::take(&mut knows)
+                        && let Some(local) = &local
+                        && let Some((taken, left)) =
+                            Box::pin(self.send_known(request, map, node, local, part, left)).await
+                    {
+                        self.hints.set(group, node);
+                        if left.is_empty() {
+                            return Ok(Delivered::Stored(taken));
+                        }
+                        (stored, rest) = (taken, Some(left));
+                        continue;
+                    }
                     let packed = match &packed {
                         Some(packed) => packed,
                         None => packed.insert(pack(request, group, &part.rows, &part.metadata)?),
@@ -184,7 +201,11 @@ impl Distributor {
                 }
             };
             match answer {
-                Answer::Stored(outcome) => return Ok(Delivered::Stored(outcome)),
+                Answer::Stored(outcome) => {
+                    stored.merge(&outcome);
+                    return Ok(Delivered::Stored(stored));
+                }
+                // All of it is sent again: what was taken before is a repeat then, and counted once.
                 Answer::StaleEpoch => {
                     self.ways.metrics.setback(Setback::StaleEpoch);
                     return Ok(Delivered::Moved);
@@ -210,12 +231,44 @@ impl Distributor {
         Known { me, leads_here: false, followed, hint: self.hints.get(group), placed: placed.unwrap_or_default() }
     }
 
+    /// Sends the rows whose series the replica here knows, by their ids: the leader neither reads labels nor looks anything
+    /// up. Answers what became of them and what has to be sent with labels; `None` if the leader did not take them.
+    async fn send_known(
+        &self,
+        request: Request<'_>,
+        map: ShardMap,
+        node: NodeId,
+        local: &Shard,
+        part: &Part,
+        left: Duration,
+    ) -> Option<(WriteOutcome, Part)> {
+        let known = local.known_rows(request, &part.rows)?;
+        let append = AppendRequest {
+            group: local.group.id().0,
+            shards: map.shards,
+            section: known.section.clone(),
+            ..AppendRequest::default()
+        };
+        self.ways.metrics.forwarded_bytes.inc_by(append.section.len() as u64);
+        let patience = left.min(self.ways.timeout / ANSWER_SHARE);
+        let replied = tokio::time::timeout(patience, (self.ways.send)(node, append)).await.ok()?.ok()?;
+        if replied.failure.is_some() {
+            return None;
+        }
+        let reply = read_append_reply(&replied.section_reply, 1).ok()?.pop()?;
+        let mut outcome = WriteOutcome::default();
+        let rows = known.settle(request, &reply, &mut outcome);
+        self.ways.metrics.forwarded_rows.inc_by((part.rows.len() - rows.len()) as u64);
+        Some((outcome, Part { rows, metadata: part.metadata.clone() }))
+    }
+
     async fn send(&self, node: NodeId, map: ShardMap, shard: ShardId, packed: &Packed, left: Duration) -> Answer {
         let request = AppendRequest {
             group: shard_group(map.epoch, shard).0,
             shards: map.shards,
             rows: packed.bytes.clone(),
             uncompressed_bytes: packed.uncompressed,
+            ..AppendRequest::default()
         };
         self.ways.metrics.forwarded_bytes.inc_by(packed.bytes.len() as u64);
         let patience = left.min(self.ways.timeout / ANSWER_SHARE);

@@ -16,6 +16,7 @@ const VERSION: u8 = 1;
 const APPEND: u8 = 1;
 const CLOSE: u8 = 2;
 const FLUSHED: u8 = 3;
+const SEAL: u8 = 4;
 
 /// A series as an append names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +222,11 @@ pub fn flushed_entry(sequence: u64, tables: &[(String, u64)]) -> Bytes {
     out.into()
 }
 
+/// The entry after which the shard takes no samples anymore: its epoch has ended.
+pub fn seal_entry() -> Bytes {
+    Bytes::from_static(&[VERSION, SEAL])
+}
+
 /// A decoded entry.
 #[derive(Debug)]
 pub enum Command<'a> {
@@ -238,6 +244,8 @@ pub enum Command<'a> {
         /// Catalog version by tenant.
         tables: Vec<(String, u64)>,
     },
+    /// Take no samples anymore.
+    Seal,
 }
 
 impl<'a> Command<'a> {
@@ -260,9 +268,23 @@ impl<'a> Command<'a> {
                 let table = |r: &mut Reader<'a>| Ok((r.str("tenant")?.to_owned(), r.varint("version")?));
                 Ok(Self::Flushed { sequence, tables: (0..n).map(|_| table(&mut r)).collect::<Result<_, _>>()? })
             }
+            SEAL => Ok(Self::Seal),
             _ => Err(r.malformed("entry kind")),
         }
     }
+}
+
+/// Checks a section that another node made, before it may become part of an entry: all of it can be read, and it makes no
+/// series.
+pub fn check_known(section: &[u8]) -> Result<(), Malformed> {
+    let section = Section::decode(Reader::new(section))?;
+    if section.new_count > 0 || crate::model::TenantId::new(section.tenant).is_err() {
+        return Err(Malformed { what: "section of known series", at: 0 });
+    }
+    section.floats().try_for_each(|row| row.map(drop))?;
+    section.histograms().try_for_each(|row| row.map(drop))?;
+    section.exemplars().try_for_each(|row| row.map(drop))?;
+    section.metadata().try_for_each(|row| row.map(drop))
 }
 
 /// One request's rows for one shard.

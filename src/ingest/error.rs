@@ -79,6 +79,9 @@ pub enum IngestError {
         /// Meta's words.
         reason: String,
     },
+    /// The shard's epoch has ended: the rows belong to shards of the next.
+    #[error("the shard takes no samples anymore, its epoch has ended")]
+    Ended,
     /// The node is shutting down.
     #[error("the node is stopping")]
     Stopping,
@@ -91,7 +94,7 @@ impl HasKind for IngestError {
             Self::Raft(e) => e.kind(),
             Self::Meta(e) => e.kind(),
             Self::Overloaded(_) | Self::Unsettled { .. } | Self::Commit { .. } | Self::Stopping => Kind::Unavailable,
-            Self::NotTaken { .. } | Self::NoShards => Kind::Unavailable,
+            Self::NotTaken { .. } | Self::NoShards | Self::Ended => Kind::Unavailable,
             Self::Refused { .. } => Kind::Invalid,
             Self::Reply(_) => Kind::Internal,
         }

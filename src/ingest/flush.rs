@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex, Notify};
 
 use super::IngestError;
-use super::entry::{close_entry, flushed_entry};
+use super::entry::{close_entry, flushed_entry, seal_entry};
 use super::flush_block::{Built, build};
 use super::ingester::Shard;
 use super::metrics::Metrics;
@@ -24,7 +24,7 @@ use super::shard::ClosedWindow;
 use super::shards::Shards;
 use crate::env::{Clock, crash};
 use crate::head::WindowState;
-use crate::meta::{self, Answer, Command, Commit, Views};
+use crate::meta::{self, Answer, Command, Commit, Views, shard_of_group};
 use crate::model::time::WINDOW_MS;
 use crate::model::{BlockName, TenantId};
 use crate::store::Bucket;
@@ -100,10 +100,44 @@ impl Flusher {
             *last_pressed = Some(monotonic);
         }
         for shard in self.shards.all().iter().filter(|s| s.group.is_leader()) {
-            let due = shard.windows_to_close(|start| start + WINDOW_MS + self.options.out_of_order_ms <= now, pressed);
-            self.close(shard, &due).await?;
+            let ended = self.has_ended(shard);
+            let closed = async {
+                if ended && !shard.state.read().ledger.sealed {
+                    shard.group.propose(seal_entry()).await?;
+                }
+                let is_due = |start| ended || start + WINDOW_MS + self.options.out_of_order_ms <= now;
+                self.close(shard, &shard.windows_to_close(is_due, pressed)).await
+            };
+            if let Err(e) = closed.await {
+                // The others are not to wait for it.
+                tracing::warn!(shard = %shard.id, error = %e, "windows are not closed yet");
+            }
         }
-        self.flush_closed().await
+        self.flush_closed().await?;
+        self.report_empty().await
+    }
+
+    /// Whether the shard is of an epoch that takes no more writes.
+    fn has_ended(&self, shard: &Shard) -> bool {
+        let newest = self.views.current().shard_map.epoch;
+        shard_of_group(shard.group.id()).is_some_and(|(epoch, _)| epoch < newest)
+    }
+
+    /// Tells meta which shards of ended epochs hold nothing anymore; with the last one their epoch retires.
+    async fn report_empty(&self) -> Result<(), IngestError> {
+        for shard in self.shards.all().iter().filter(|s| s.group.is_leader() && self.has_ended(s)) {
+            let group = shard.group.id();
+            if !shard.state.read().is_over() || self.views.current().emptied.contains(&group) {
+                continue;
+            }
+            match self.meta.propose(Command::Emptied(group)).await.map_err(IngestError::Meta)? {
+                Answer::Refused(refusal) => {
+                    tracing::warn!(shard = %shard.id, %refusal, "an empty shard is not retired")
+                }
+                _ => tracing::info!(shard = %shard.id, group = group.0, "shard of an ended epoch is empty"),
+            }
+        }
+        Ok(())
     }
 
     /// Closes every window and flushes it.

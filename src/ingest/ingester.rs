@@ -9,11 +9,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::IngestError;
 use super::entry::{SectionBuilder, SeriesRef};
 use super::outcome::{Reason, WriteOutcome};
 use super::queue::AppendQueue;
-use super::reply::Refused;
+use super::reply::{Refused, SectionReply};
 use super::series_budget::{Reservation, SeriesBudget};
 use super::shard::SharedShard;
 use crate::meta::shard_of_group;
@@ -85,6 +87,23 @@ impl Shard {
         Err(IngestError::Unsettled { shard: self.id, series: pending.len() })
     }
 
+    /// The rows whose series this replica knows, as the leader's log will hold them; `None` if it knows none.
+    pub fn known_rows(&self, request: Request<'_>, rows: &[u32]) -> Option<KnownRows> {
+        let (kept, unknown) = self.resolve(request, rows, false);
+        let mut section = SectionBuilder::for_floats(kept.len());
+        put_rows(request, &kept, &mut section);
+        if section.is_empty() {
+            return None;
+        }
+        let section = section.finish(request.tenant.as_str(), request.out_of_order_ms).into();
+        Some(KnownRows { section, kept, unknown })
+    }
+
+    /// Appends a section that another replica's node made of series it knows.
+    pub async fn append_section(&self, section: Vec<u8>) -> Result<SectionReply, IngestError> {
+        self.queue.append(section).await
+    }
+
     /// Proposes once; answers the series that have to be proposed again, with their labels.
     async fn attempt(
         &self,
@@ -97,15 +116,7 @@ impl Shard {
         let (mut kept, unknown) = self.resolve(request, rows, by_labels);
         let mut section = SectionBuilder::for_floats(kept.len());
         let reserved = (!unknown.is_empty()).then(|| name_new(request, &unknown, &mut section, &mut kept, outcome));
-        for (row, series) in &kept {
-            let row = &request.batch.series[*row as usize];
-            request.batch.samples_of(row).iter().for_each(|s| section.float(*series, s));
-        }
-        for (index, series) in &kept {
-            let row = &request.batch.series[*index as usize];
-            request.batch.histograms_of(row).iter().for_each(|h| section.histogram(*series, h));
-            request.batch.exemplars_of(row).iter().for_each(|e| section.exemplar(*series, e));
-        }
+        put_rows(request, &kept, &mut section);
         metadata.iter().for_each(|m| section.metadata(&request.batch.metadata[*m as usize]));
         if section.is_empty() {
             return Ok(Vec::new());
@@ -115,10 +126,7 @@ impl Shard {
         if let Some(reserved) = reserved {
             reserved.applied();
         }
-        let again = settle(request, &kept, &reply.refused, outcome);
-        let stored = kept.iter().filter(|(series, _)| !again.contains(series));
-        outcome.exemplars += stored.map(|(s, _)| request.batch.series[*s as usize].exemplars.len() as u64).sum::<u64>();
-        Ok(again)
+        Ok(settle(request, &kept, &reply.refused, outcome))
     }
 
     /// Finds an id for each series the head knows; the others are answered apart.
@@ -139,6 +147,36 @@ impl Shard {
             }
         }
         (kept, unknown)
+    }
+}
+
+/// Rows of known series, on their way to the replica that leads.
+pub struct KnownRows {
+    /// As the log will hold them.
+    pub section: Bytes,
+    kept: Vec<(u32, SeriesRef)>,
+    unknown: Vec<u32>,
+}
+
+impl KnownRows {
+    /// Counts what the leader answered; answers the rows that have to be sent with their labels.
+    pub fn settle(self, request: Request<'_>, reply: &SectionReply, outcome: &mut WriteOutcome) -> Vec<u32> {
+        let mut rest = settle(request, &self.kept, &reply.refused, outcome);
+        rest.extend(self.unknown);
+        rest
+    }
+}
+
+/// Adds what the rows hold: floats in their order, then histograms and exemplars.
+fn put_rows(request: Request<'_>, kept: &[(u32, SeriesRef)], section: &mut SectionBuilder) {
+    for (row, series) in kept {
+        let row = &request.batch.series[*row as usize];
+        request.batch.samples_of(row).iter().for_each(|s| section.float(*series, s));
+    }
+    for (index, series) in kept {
+        let row = &request.batch.series[*index as usize];
+        request.batch.histograms_of(row).iter().for_each(|h| section.histogram(*series, h));
+        request.batch.exemplars_of(row).iter().for_each(|e| section.exemplar(*series, e));
     }
 }
 
@@ -174,6 +212,19 @@ fn name_new(
 
 /// Counts what was stored and what was refused; answers the series to be proposed again.
 fn settle(
+    request: Request<'_>,
+    kept: &[(u32, SeriesRef)],
+    refused: &[(u32, Refused)],
+    outcome: &mut WriteOutcome,
+) -> Vec<u32> {
+    let again = settle_rows(request, kept, refused, outcome);
+    let stored = kept.iter().filter(|(series, _)| again.binary_search(series).is_err());
+    outcome.exemplars += stored.map(|(s, _)| request.batch.series[*s as usize].exemplars.len() as u64).sum::<u64>();
+    again
+}
+
+/// As [`settle`], without the exemplars.
+fn settle_rows(
     request: Request<'_>,
     kept: &[(u32, SeriesRef)],
     refused: &[(u32, Refused)],

@@ -90,6 +90,7 @@ async fn run(group: Group, mut receiver: mpsc::Receiver<Waiting>) {
 async fn propose(group: &Group, batch: Vec<Waiting>) {
     let entry = append_entry(batch.iter().map(|w| w.section.as_slice()));
     let outcome = match group.propose(entry).await {
+        Ok(applied) if applied.reply.is_empty() => Err(IngestError::Ended),
         Ok(applied) => read_append_reply(&applied.reply, batch.len()).map_err(IngestError::Reply),
         Err(e) => Err(IngestError::from(e)),
     };

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::answer::{failure, refusal, reply};
 use super::codec::Malformed;
+use super::entry::check_known;
 use super::ingester::{Request, Shard};
 use super::outcome::WriteOutcome;
+use super::reply::append_reply;
 use super::rows::{Rows, uncompressed_len, unpack};
 use super::{Ingest, IngestError};
 use crate::meta::{ShardMap, shard_of_group};
@@ -22,15 +24,33 @@ use crate::raft::{GroupId, Peer, RaftError};
 impl Ingest {
     /// Appends the rows of one shard that another node sends.
     pub async fn append_rows(&self, request: AppendRequest) -> AppendReply {
-        match self.take_rows(request).await {
-            Ok(outcome) => reply(&outcome),
+        let taken = match request.rows.is_empty() {
+            true => self.take_section(&request).await,
+            false => self.take_rows(request).await.map(|outcome| reply(&outcome)),
+        };
+        match taken {
+            Ok(reply) => reply,
             Err(failure) => AppendReply { failure: Some(failure), ..AppendReply::default() },
         }
+    }
+
+    /// Appends rows of series that the sender's replica knows.
+    async fn take_section(&self, request: &AppendRequest) -> Result<AppendReply, Failure> {
+        let map = self.distributor.ways.views.current().shard_map;
+        let shard = self.led_here(request, map)?;
+        let _pass = self.gate.enter(request.section.len()).map_err(|e| failure(&e))?;
+        // What cannot be read must not come into the log, where it would stop every replica.
+        check_known(&request.section).map_err(malformed)?;
+        let answered = shard.append_section(request.section.to_vec()).await.map_err(|e| failure(&e))?;
+        Ok(AppendReply { section_reply: append_reply(&[answered]), ..AppendReply::default() })
     }
 
     async fn take_rows(&self, request: AppendRequest) -> Result<WriteOutcome, Failure> {
         let map = self.distributor.ways.views.current().shard_map;
         let shard = self.led_here(&request, map)?;
+        if !request.section.is_empty() {
+            return Err(refusal(Wire::Invalid, "rows and a section of rows in one request".into()));
+        }
         let mut pass = self.gate.enter(request.rows.len()).map_err(|e| failure(&e))?;
         let uncompressed = uncompressed_len(request.uncompressed_bytes).map_err(malformed)?;
         pass.grow(uncompressed).map_err(|e| failure(&e))?;

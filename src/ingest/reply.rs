@@ -1,7 +1,7 @@
 //! What a shard answers to an entry: per section, series made and rows refused.
 //!
 //! *Invariants:* a section all of whose rows were stored answers two bytes, so the common answer costs nothing.
-//! Rows are numbered as in the section: floats first, then histograms.
+//! Rows are numbered as in the section: floats first, then histograms. A shard that is sealed answers no byte at all.
 //!
 //! *Not here:* the words a client reads (`ingest::outcome`).
 

@@ -43,6 +43,8 @@ pub struct Ledger {
     pub closed: Vec<ClosedWindow>,
     /// Newest catalog version that holds a flush of this shard, by tenant.
     pub tables: BTreeMap<String, u64>,
+    /// Whether the shard takes no samples anymore, because its epoch has ended.
+    pub sealed: bool,
 }
 
 /// A shard's state at one moment.
@@ -123,6 +125,8 @@ impl ShardState {
 
     fn run(&mut self, command: &Command<'_>, budgets: &SeriesBudgets) -> Result<Bytes, Malformed> {
         match command {
+            // An answer without a word for any section: see `reply`.
+            Command::Append(_) if self.ledger.sealed => Ok(Bytes::new()),
             Command::Append(sections) => {
                 let replies = sections.iter().map(|s| self.append(s, budgets)).collect::<Result<Vec<_>, _>>()?;
                 Ok(append_reply(&replies))
@@ -133,6 +137,10 @@ impl ShardState {
             }
             Command::Flushed { sequence, tables } => {
                 self.flushed(*sequence, tables, budgets);
+                Ok(Bytes::new())
+            }
+            Command::Seal => {
+                self.ledger.sealed = true;
                 Ok(Bytes::new())
             }
         }
@@ -225,6 +233,11 @@ impl ShardState {
         }
     }
 
+    /// Whether everything the shard ever took is in the table, and it takes no more.
+    pub fn is_over(&self) -> bool {
+        self.ledger.sealed && self.ledger.closed.is_empty() && self.head.windows().is_empty()
+    }
+
     fn series_by_tenant(&self) -> BTreeMap<TenantId, u64> {
         self.head.tenants().map(|(_, tenant)| (tenant.clone(), self.series_of(tenant))).collect()
     }
@@ -232,7 +245,7 @@ impl ShardState {
 
 impl Ledger {
     fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1];
+        let mut out = vec![2];
         put_varint(&mut out, self.last_sequence);
         put_varint(&mut out, self.flushed);
         put_varint(&mut out, self.closed.len() as u64);
@@ -246,12 +259,14 @@ impl Ledger {
             put_str(&mut out, tenant);
             put_varint(&mut out, *version);
         }
+        out.push(u8::from(self.sealed));
         out
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        if r.byte("ledger version")? != 1 {
+        let version = r.byte("ledger version")?;
+        if !(1..=2).contains(&version) {
             return Err(r.malformed("ledger version"));
         }
         let (last_sequence, flushed) = (r.varint("sequence")?, r.varint("sequence")?);
@@ -265,7 +280,9 @@ impl Ledger {
         let n = r.count("tables")?;
         let table = |r: &mut Reader<'_>| Ok((r.str("tenant")?.to_owned(), r.varint("version")?));
         let tables = (0..n).map(|_| table(&mut r)).collect::<Result<_, _>>()?;
-        Ok(Self { last_sequence, flushed, closed, tables })
+        // In the first version no epoch ended.
+        let sealed = version > 1 && r.byte("sealed")? != 0;
+        Ok(Self { last_sequence, flushed, closed, tables, sealed })
     }
 }
 

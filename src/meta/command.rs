@@ -3,7 +3,7 @@
 //! ```text
 //! entry    version (1) | kind | fields
 //! kinds    1 init of the first release (only read), 2 register tenant, 3 commit, 4 copied, 5 init, 6 join,
-//!          7 status of a node, 8 remove node, 9 place, 10 reshard, 11 retire
+//!          7 status of a node, 8 remove node, 9 place, 10 reshard, 11 emptied
 //! ```
 //!
 //! *Invariants:* a command carries everything it depends on: time, ids and rendered log lines come from the proposer, so
@@ -59,8 +59,8 @@ pub enum Command {
         /// Where each shard's replicas should be, in the order of the shards.
         shards: Vec<Placement>,
     },
-    /// Ends an epoch whose shards hold nothing anymore.
-    Retire(Epoch),
+    /// A shard of an ended epoch takes no samples anymore and holds none; with the last one its epoch is over.
+    Emptied(GroupId),
 }
 
 /// The beginning of a cluster.
@@ -200,8 +200,8 @@ impl Command {
                     w.placement(placement);
                 }
             }
-            Self::Retire(epoch) => {
-                w.number(11).number(epoch.0);
+            Self::Emptied(group) => {
+                w.number(11).number(group.0);
             }
         }
         w.0.into()
@@ -234,7 +234,7 @@ impl Command {
                 let epoch = Epoch(r.number()?);
                 Self::Reshard { epoch, shards: (0..r.count()?).map(|_| r.placement()).collect::<Result<_, _>>()? }
             }
-            11 => Self::Retire(Epoch(r.number()?)),
+            11 => Self::Emptied(GroupId(r.number()?)),
             kind => return Err(Malformed::Unknown(kind)),
         };
         r.end()?;

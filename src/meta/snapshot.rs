@@ -44,6 +44,10 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
         w.number(group.0).placement(placement).number(state.changed_at.get(group).copied().unwrap_or_default());
         w.replicas(state.founders.get(group).unwrap_or(&BTreeMap::new()));
     }
+    w.number(state.emptied.len() as u64);
+    for group in &state.emptied {
+        w.number(group.0);
+    }
     w.number(state.applications.len() as u64);
     for (app, sequence) in &state.applications {
         w.text(app).number(*sequence);
@@ -108,6 +112,9 @@ fn decode_cluster(r: &mut Reader, state: &mut State) -> Result<(), Malformed> {
         state.groups.insert(group, r.placement()?);
         state.changed_at.insert(group, r.number()?);
         state.founders.insert(group, r.replicas()?);
+    }
+    for _ in 0..r.count()? {
+        state.emptied.insert(GroupId(r.number()?));
     }
     Ok(())
 }

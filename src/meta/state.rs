@@ -66,6 +66,8 @@ pub struct State {
     pub groups: BTreeMap<GroupId, Placement>,
     /// The replicas each group began with: they make it, every other one is added by its leader.
     pub founders: BTreeMap<GroupId, BTreeMap<ReplicaId, NodeId>>,
+    /// Shards of ended epochs that hold nothing anymore.
+    pub emptied: BTreeSet<GroupId>,
     /// The entry that last changed each placement.
     pub changed_at: BTreeMap<GroupId, u64>,
     /// Every known tenant's table.
@@ -136,7 +138,7 @@ impl State {
             Command::RemoveNode { node, force } => self.remove_node(node, force),
             Command::Place { changes, based_on } => self.place(changes, based_on),
             Command::Reshard { epoch, shards } => self.reshard(epoch, shards),
-            Command::Retire(epoch) => self.retire(epoch),
+            Command::Emptied(group) => self.shard_emptied(group),
         };
         answer.unwrap_or_else(Answer::Refused)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
@@ -17,6 +18,7 @@ use super::background;
 use super::identity::Identity;
 use super::members::Reconciler;
 use super::membership::{self, Door};
+use super::quiet::Quiet;
 use super::replicas::Replicas;
 use crate::api::grpc;
 use crate::api::http::About;
@@ -66,6 +68,7 @@ pub struct Parts {
 
 /// Figures of all roles.
 pub struct Metrics {
+    raft: raft::Metrics,
     meta: meta::Metrics,
     store: store::Metrics,
     compact: compact::Metrics,
@@ -77,6 +80,7 @@ pub struct Metrics {
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         Self {
+            raft: raft::Metrics::register(registry),
             meta: meta::Metrics::register(registry),
             store: store::Metrics::register(registry),
             compact: compact::Metrics::register(registry),
@@ -92,7 +96,6 @@ impl Parts {
     pub async fn open(
         config: Arc<Config>,
         clock: Arc<dyn Clock>,
-        raft_metrics: raft::Metrics,
         metrics: Metrics,
         background: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
@@ -105,7 +108,7 @@ impl Parts {
         options.snapshot_log_bytes = config.raft.snapshot_log_bytes.0;
         let router = Arc::new(Router::over(peers.clone()));
         let (disk, rng) = (Arc::new(SystemDisk), Arc::new(SystemRng));
-        let host = Host::open_with_router(options, disk, Arc::clone(&clock), rng, raft_metrics, router)
+        let host = Host::open_with_router(options, disk, Arc::clone(&clock), rng, metrics.raft.clone(), router)
             .await
             .with_context(|| format!("open the log in {}", config.data_dir.display()))?;
         let tables = Arc::new(Tables::new(bucket.clone(), metrics.store.clone()));
@@ -142,7 +145,15 @@ impl Parts {
         let shards = Shards::default();
         let (me, host, meta) = (self.me.node(), self.host.clone(), self.meta.clone());
         let budgets = self.budgets.clone();
-        let replicas = Replicas { me, host: host.clone(), shards: shards.clone(), meta: meta.clone(), budgets };
+        let replicas = Replicas {
+            me,
+            host: host.clone(),
+            shards: shards.clone(),
+            meta: meta.clone(),
+            budgets,
+            clock: Arc::clone(&self.clock),
+            over: Mutex::default(),
+        };
         let state = self.meta.views.current();
         replicas.resume(&state).await.context("start the shards")?;
         if state.nodes.len() == 1 {
@@ -151,6 +162,18 @@ impl Parts {
         }
         background.spawn(replicas.run());
         let (clock, replace_after) = (Arc::clone(&self.clock), self.config.replace_after);
+        let quiet = Quiet {
+            me,
+            host: host.clone(),
+            views: meta.views.clone(),
+            peers: meta.peers.clone(),
+            clock: Arc::clone(&clock),
+            after: self.config.raft.quiesce_after,
+            metrics: self.metrics.raft.clone(),
+        };
+        if !quiet.after.is_zero() {
+            background.spawn(quiet.run());
+        }
         background.spawn(Reconciler { host, meta, clock, replace_after }.run());
         Ok(shards)
     }

@@ -6,13 +6,13 @@
 //!
 //! *Not here:* what is wanted (`meta::placement`), members of a group (`node::members`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
-use crate::env::{Rng, SystemRng};
+use crate::env::{Clock, Rng, SystemRng};
 use crate::head::{Head, HeadOptions};
 use crate::ingest::Shards;
 use crate::ingest::ingester::Shard;
@@ -24,6 +24,9 @@ use crate::raft::{Bootstrap, GroupId, Host, Peer, RaftError, ReplicaId};
 
 /// How often what is here is compared with what is wanted, without a change of either.
 const CHECK: Duration = Duration::from_secs(1);
+
+/// How long a group that is over stays for queries that know it.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// Keeps this node's replicas as they are wanted.
 pub struct Replicas {
@@ -37,6 +40,10 @@ pub struct Replicas {
     pub meta: meta::Client,
     /// Series in the heads of this node.
     pub budgets: SeriesBudgets,
+    /// For the linger.
+    pub clock: Arc<dyn Clock>,
+    /// Groups that are over, and since when.
+    pub over: Mutex<HashMap<GroupId, Duration>>,
 }
 
 impl Replicas {
@@ -119,7 +126,12 @@ impl Replicas {
 
     /// Whether a replica that is not wanted has left its group: its leader knows, or the group is over.
     async fn is_out(&self, state: &State, group: GroupId, replica: ReplicaId) -> bool {
-        let Some(placement) = state.groups.get(&group) else { return true };
+        let Some(placement) = state.groups.get(&group) else {
+            // A query that was planned before the epoch retired may still ask for it.
+            let now = self.clock.monotonic();
+            let since = *self.over.lock().entry(group).or_insert(now);
+            return now.saturating_sub(since) >= LINGER;
+        };
         let members = self.meta.members_of(group, placement).await;
         members.is_some_and(|m| !m.voters.contains_key(&replica) && !m.learners.contains_key(&replica))
     }

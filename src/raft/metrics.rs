@@ -30,6 +30,8 @@ pub struct Metrics {
     pub(crate) read_indexes: Counter,
     pub(crate) applied: Counter,
     pub(crate) apply_lag: Family<GroupLabels, Gauge>,
+    /// Groups that keep no clock, because nothing happens in them.
+    pub quiet_groups: Gauge,
     pub(crate) snapshots: Counter,
     pub(crate) snapshots_failed: Counter,
     pub(crate) snapshot_bytes: Counter,
@@ -58,6 +60,7 @@ impl Metrics {
             read_indexes: Counter::default(),
             applied: Counter::default(),
             apply_lag: Family::default(),
+            quiet_groups: Gauge::default(),
             snapshots: Counter::default(),
             snapshots_failed: Counter::default(),
             snapshot_bytes: Counter::default(),
@@ -79,6 +82,7 @@ impl Metrics {
         r.register("proposals_failed", "Proposals answered with an error", this.proposals_failed.clone());
         r.register("read_indexes", "Linearizable read barriers", this.read_indexes.clone());
         r.register("applied_entries", "Entries applied to state machines", this.applied.clone());
+        r.register("quiet_groups", "Groups of this node in which nothing happens", this.quiet_groups.clone());
         r.register("apply_lag_entries", "Entries durable here, not yet applied", this.apply_lag.clone());
         r.register("snapshots", "Snapshots written", this.snapshots.clone());
         r.register("snapshots_failed", "Snapshots that could not be written", this.snapshots_failed.clone());

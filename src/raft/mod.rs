@@ -8,6 +8,7 @@
 //! *Not here:* what entries mean (`ingest::shard`, `meta::state`); which groups exist and where (`meta`).
 #![doc = include_str!("format.md")]
 
+mod activity;
 mod codec;
 mod delivery;
 mod error;
@@ -35,6 +36,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use activity::Activity;
 pub use error::RaftError;
 pub use group::{Applied, Group};
 pub use host::{Bootstrap, Host, HostOptions};

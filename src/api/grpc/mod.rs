@@ -20,8 +20,8 @@ use crate::meta;
 use crate::peers::Peers;
 use crate::proto::v1::peer_server::{self, PeerServer};
 use crate::proto::v1::{
-    AppendReply, AppendRequest, HeadPiece, JoinReply, JoinRequest, ProposeReply, ProposeRequest, RaftMessage,
-    ReadHeadRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
+    AppendReply, AppendRequest, HeadPiece, JoinReply, JoinRequest, PingReply, PingRequest, ProposeReply,
+    ProposeRequest, RaftMessage, ReadHeadRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
 };
 use crate::query::HeadServer;
 use crate::raft::Host;
@@ -93,6 +93,11 @@ impl peer_server::Peer for Service {
     async fn read_head(&self, request: Request<ReadHeadRequest>) -> Result<Response<Self::ReadHeadStream>, Status> {
         self.peers.check(request.metadata())?;
         Ok(Response::new(head::read(&self.roles()?.heads, request.into_inner())))
+    }
+
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
+        self.peers.check(request.metadata())?;
+        Ok(Response::new(PingReply {}))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {

@@ -106,3 +106,21 @@ proptest! {
         let _ = read_all(&entry);
     }
 }
+
+#[test]
+fn a_section_of_another_node_is_taken_only_if_all_of_it_can_be_read_and_it_makes_no_series() {
+    let mut section = SectionBuilder::default();
+    section.float(SeriesRef::Known(7), &SampleRow { t: 5, v: 1.5, start: 0 });
+    let good = section.finish("t", 0);
+    assert!(check_known(&good).is_ok());
+    for cut in 0..good.len() {
+        assert!(check_known(&good[..cut]).is_err(), "cut off at {cut}");
+    }
+    let mut section = SectionBuilder::default();
+    let new = section.new_series(1, "\u{1}a\u{1}b");
+    section.float(new, &SampleRow { t: 5, v: 1.5, start: 0 });
+    assert!(check_known(&section.finish("t", 0)).is_err());
+    let mut section = SectionBuilder::default();
+    section.float(SeriesRef::Known(7), &SampleRow { t: 5, v: 1.5, start: 0 });
+    assert!(check_known(&section.finish("..", 0)).is_err());
+}

@@ -183,7 +183,13 @@ async fn rows_of_another_epoch_or_shard_and_broken_rows_are_refused() {
     let leader = leader(1 << 20).await;
     let of = |epoch, shard, shards, rows: &'static [u8]| {
         let group = shard_group(Epoch(epoch), ShardId(shard)).0;
-        leader.ingest.append_rows(AppendRequest { group, shards, rows: rows.into(), uncompressed_bytes: 0 })
+        leader.ingest.append_rows(AppendRequest {
+            group,
+            shards,
+            rows: rows.into(),
+            uncompressed_bytes: 0,
+            ..Default::default()
+        })
     };
     let cases = [
         (of(0, 0, SHARDS, b"").await, Wire::StaleEpoch),
@@ -203,7 +209,13 @@ async fn rows_of_another_epoch_or_shard_and_broken_rows_are_refused() {
     let request = Request { tenant: &tenant, batch: &batch, out_of_order_ms: 0, budget: &budget, series_limit: 0 };
     let group = shard_group(Epoch(1), ShardId(0));
     let packed = crate::ingest::rows::pack(request, group, &[0, 1, 2, 3, 4, 5, 6, 7], &[]).unwrap();
-    let misplaced = AppendRequest { group: group.0, shards: SHARDS, rows: packed.bytes, uncompressed_bytes: 0 };
+    let misplaced = AppendRequest {
+        group: group.0,
+        shards: SHARDS,
+        rows: packed.bytes,
+        uncompressed_bytes: 0,
+        ..Default::default()
+    };
     let failure = leader.ingest.append_rows(misplaced).await.failure.unwrap();
     assert_eq!((failure.kind(), failure.message.as_str()), (Wire::Invalid, "a row is not of shard 0"));
     leader.host.shutdown().await;

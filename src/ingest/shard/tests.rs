@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::head::HeadOptions;
-use crate::ingest::entry::{SectionBuilder, append_entry, close_entry, flushed_entry};
+use crate::ingest::entry::{SectionBuilder, append_entry, close_entry, flushed_entry, seal_entry};
 use crate::ingest::reply::read_append_reply;
 use crate::model::labels::series_hash;
 use crate::model::time::WINDOW_MS;
@@ -171,5 +171,26 @@ fn a_damaged_snapshot_is_refused() {
         if other.restore(&mut bad.as_slice()).is_ok() {
             assert!(at < 20, "byte {at} of {} is not checked", good.len());
         }
+    }
+}
+
+#[test]
+fn a_sealed_shard_takes_nothing_and_is_over_when_all_of_it_is_in_the_table() {
+    let (mut m, state) = machine();
+    append(&mut m, 1, Ok("a"), &[(0, 1.0)]);
+    m.apply(2, &seal_entry());
+    assert!(!state.read().is_over(), "a sample is not in the table yet");
+    let mut section = SectionBuilder::default();
+    let series = section.new_series(1, labels("a").canonical());
+    section.float(series, &SampleRow { t: 1, v: 2.0, start: 0 });
+    let late = section.finish(TENANT, 0);
+    assert!(m.apply(3, &append_entry([late.as_slice()].into_iter())).is_empty(), "it says that it is sealed");
+    let (mut copy, copied) = machine();
+    copy.restore(&mut snapshot_of(&mut m).as_slice()).unwrap();
+    for (m, state) in [(&mut m, &state), (&mut copy, &copied)] {
+        assert_eq!(read(state, "a"), [(0, 1.0)]);
+        m.apply(4, &close_entry(0));
+        m.apply(5, &flushed_entry(1, &[]));
+        assert!(state.read().is_over());
     }
 }

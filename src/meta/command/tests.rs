@@ -84,7 +84,7 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(changes, based_on)| Command::Place { changes, based_on }),
         (any::<u64>().prop_map(Epoch), vec(placement(), 0..4))
             .prop_map(|(epoch, shards)| Command::Reshard { epoch, shards }),
-        any::<u64>().prop_map(|epoch| Command::Retire(Epoch(epoch))),
+        any::<u64>().prop_map(|group| Command::Emptied(GroupId(group))),
         tenant().prop_map(Command::RegisterTenant),
         commit,
         vec((tenant(), any::<u64>()), 0..5).prop_map(Command::Copied),
@@ -216,7 +216,7 @@ fn bytes_are_pinned() {
             "010a0201010801000000000000000201080300000000000000040801\
              00000000000000",
         ),
-        (Command::Retire(Epoch(300)), "010bac02"),
+        (Command::Emptied(GroupId(300)), "010bac02"),
     ];
     for (command, expected) in cases {
         assert_eq!(hex(&command.encode()), expected, "{command:?}");

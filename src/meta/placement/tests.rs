@@ -259,7 +259,10 @@ fn a_new_epoch_is_spread_like_the_old_one() {
         assert!((14..=22).contains(&world.load(node)), "node {node} holds {}", world.load(node));
     }
     world.rest();
-    assert_eq!(world.apply(Command::Retire(Epoch(1))), Answer::Done);
+    for shard in (0..12).map(ShardId) {
+        assert_eq!(world.apply(Command::Emptied(shard_group(Epoch(1), shard))), Answer::Done);
+    }
+    assert_eq!(world.state.epochs.len(), 1);
     world.rest();
     world.check_rest(3);
 }

@@ -192,16 +192,32 @@ impl State {
         Ok(Answer::Done)
     }
 
-    pub(super) fn retire(&mut self, epoch: Epoch) -> Result<Answer, Refusal> {
+    /// Notes a shard that is over; an epoch of which all are is forgotten.
+    pub(super) fn shard_emptied(&mut self, group: GroupId) -> Result<Answer, Refusal> {
+        let Some((epoch, _)) = shard_of_group(group) else {
+            return Err(Refusal::Invalid(format!("group {group} is no shard")));
+        };
         if epoch >= self.shard_map.epoch {
             return Err(Refusal::Conflict(format!("epoch {epoch} is the newest, it takes writes")));
         }
+        if !self.has_group(group) {
+            return Ok(Answer::Done); // a repeat
+        }
+        self.emptied.insert(group);
+        let shards = self.epochs.iter().find(|map| map.epoch == epoch).copied().unwrap_or_default();
+        if shards.ids().all(|shard| self.emptied.contains(&shard_group(epoch, shard))) {
+            self.retire(epoch);
+        }
+        Ok(Answer::Done)
+    }
+
+    fn retire(&mut self, epoch: Epoch) {
         self.epochs.retain(|map| map.epoch != epoch);
         let stays = |group: &GroupId| shard_of_group(*group).is_none_or(|(of, _)| of != epoch);
         self.groups.retain(|group, _| stays(group));
         self.changed_at.retain(|group, _| stays(group));
         self.founders.retain(|group, _| stays(group));
-        Ok(Answer::Done)
+        self.emptied.retain(stays);
     }
 
     fn check_placement(&self, group: GroupId, placement: &Placement) -> Result<(), Refusal> {
@@ -231,6 +247,7 @@ impl State {
     pub(super) fn check_cluster(&self) {
         let placed: BTreeSet<&GroupId> = self.groups.keys().collect();
         assert_eq!(placed, self.changed_at.keys().collect(), "BUG: placements and their changes");
+        assert!(self.emptied.iter().all(|group| placed.contains(group)), "BUG: an emptied group that is none");
         assert_eq!(placed, self.founders.keys().collect(), "BUG: placements and their founders");
         assert_eq!(self.epochs.last().copied().unwrap_or_default(), self.shard_map, "BUG: newest epoch");
         assert!(self.nodes.keys().all(|node| node.0 < self.next_node), "BUG: next node id");

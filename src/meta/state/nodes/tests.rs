@@ -3,6 +3,7 @@
 use super::*;
 use crate::meta::command::Command;
 use crate::meta::state::ClusterId;
+use crate::model::ShardId;
 use crate::raft::ReplicaId;
 
 const CLUSTER: ClusterId = ClusterId(uuid::Uuid::from_u128(7));
@@ -197,8 +198,13 @@ fn a_new_epoch_takes_over_and_the_old_one_stays_until_it_is_retired() {
     let epochs: Vec<_> = world.0.epochs.iter().map(|map| (map.epoch.0, map.shards)).collect();
     assert_eq!((epochs, world.0.shard_map.shards), (vec![(4, 2), (5, 3)], 3));
     assert_eq!(world.0.groups.len(), 6);
-    assert!(matches!(world.refused(Command::Retire(Epoch(5))), Refusal::Conflict(_)));
-    assert_eq!(world.apply(Command::Retire(Epoch(4))), Answer::Done);
-    assert_eq!(world.apply(Command::Retire(Epoch(4))), Answer::Done, "a repeat");
+    let emptied = |epoch, shard| Command::Emptied(shard_group(Epoch(epoch), ShardId(shard)));
+    assert!(matches!(world.refused(emptied(5, 0)), Refusal::Conflict(_)));
+    let shards = world.0.epochs[0].shards;
+    for shard in 0..shards {
+        assert_eq!(world.0.epochs.len(), 2, "shards of the old epoch are left");
+        assert_eq!(world.apply(emptied(4, shard)), Answer::Done);
+    }
+    assert_eq!(world.apply(emptied(4, 0)), Answer::Done, "a repeat");
     assert_eq!((world.0.groups.len(), world.0.has_group(shard(0))), (4, false));
 }
