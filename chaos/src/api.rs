@@ -147,6 +147,15 @@ impl Api {
         Ok(value["data"].take())
     }
 
+    /// What time a node has, Unix seconds.
+    pub async fn time(&self, url: &str) -> Result<f64> {
+        let request = self.client.get(format!("{url}/api/v1/query")).query(&[("query", "time()")]);
+        let answer = request.timeout(Duration::from_secs(5)).send().await.map_err(|e| anyhow::anyhow!(chain(&e)))?;
+        let value: Value = serde_json::from_slice(&answer.bytes().await?).context("time of a node")?;
+        let text = value["data"]["result"][1].as_str().context("no time in the answer")?;
+        Ok(text.parse()?)
+    }
+
     /// Asks for something only operators ask for, below `/api/v1/admin`.
     pub async fn admin(&self, url: &str, path: &str, form: &[(&str, &str)], patience: Duration) -> Result<()> {
         let request = self.client.post(format!("{url}/api/v1/admin/{path}")).timeout(patience).form(form);

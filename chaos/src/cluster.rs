@@ -130,6 +130,12 @@ impl Cluster {
         self.nodes.get_mut(&slot).with_context(|| format!("there is no node at address {slot}"))
     }
 
+    /// What time a node has, Unix seconds.
+    pub async fn time(&self, slot: usize) -> Result<f64> {
+        let node = self.nodes.get(&slot).with_context(|| format!("there is no node at address {slot}"))?;
+        self.api.time(&node.url).await
+    }
+
     /// Addresses in use.
     pub fn slots(&self) -> Vec<usize> {
         self.nodes.keys().copied().collect()

@@ -68,7 +68,9 @@ pub async fn perform(cluster: &mut Cluster, step: Step, rng: &mut StdRng) -> Res
         Kind::Replace => replace(cluster, victim, hold, rng.random()).await?,
         Kind::Grow => grow(cluster).await?,
         Kind::Shrink => shrink(cluster, rng).await?,
-        Kind::Skew => skew(cluster, victim, hold, rng.random_range(-300..=300)).await?,
+        Kind::Skew => {
+            skew(cluster, victim, hold, if rng.random() { 1 } else { -1 } * rng.random_range(60..=300)).await?
+        }
     };
     let led = hit.iter().filter_map(|slot| leads.get(slot)).sum();
     Ok(Done { kind: step.kind, whom: format!("{hit:?}"), led, evidence })
@@ -259,9 +261,16 @@ async fn shrink(cluster: &mut Cluster, rng: &mut StdRng) -> Result<Hit> {
 
 async fn skew(cluster: &mut Cluster, victim: usize, hold: Duration, seconds: i32) -> Result<Hit> {
     let setup = cluster.setup.clone();
+    let before = cluster.time(victim).await?;
     let file = cluster.node(victim)?.clock(&setup);
+    let began = tokio::time::Instant::now();
     std::fs::write(&file, format!("{seconds:+}s\n"))?;
-    tokio::time::sleep(hold).await;
+    // The library looks at the file once a second.
+    tokio::time::sleep(hold.max(Duration::from_secs(2))).await;
+    let after = cluster.time(victim).await;
+    let jumped = after.map(|after| after - before - began.elapsed().as_secs_f64());
     std::fs::write(&file, "+0s\n")?;
-    Ok((vec![victim], Some(format!("{seconds:+} s"))))
+    let jumped = jumped?;
+    let seen = (jumped - f64::from(seconds)).abs() < 10.0;
+    Ok((vec![victim], seen.then(|| format!("its clock jumped by {jumped:+.0} s"))))
 }

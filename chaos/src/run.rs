@@ -30,6 +30,8 @@ use crate::{Broken, broken, faults};
 
 /// Steps of one answer in the check at the end.
 const CHECK_STEPS: usize = 600;
+/// Rounds from one flush to the next.
+const FLUSH_ROUNDS: u64 = 6;
 /// Milliseconds from one sample of a series to the next.
 const STEP_MS: i64 = 100;
 
@@ -158,7 +160,7 @@ impl Run {
                 self.note("healed", what)?;
                 self.faults.push(Fault { done, begin, end: self.clients.now() });
                 tokio::time::sleep(Duration::from_millis(step.rest_ms)).await;
-                if at == half {
+                if at == half && round % FLUSH_ROUNDS == 0 {
                     self.flush().await?;
                 }
                 tokio::time::sleep_until(next).await;
