@@ -48,8 +48,8 @@ pub struct Seen {
     pub skipped: u64,
     /// Reads without an answer, those that reached nobody not counted.
     pub unanswered: u64,
-    /// Some of the answers that were errors.
-    pub errors: Vec<String>,
+    /// The answers that were errors, some of their wordings, how often and when first.
+    pub errors: Vec<(String, u64, u64)>,
     /// Broken promises, the first of them.
     pub violations: Vec<String>,
     /// Number of all broken promises.
@@ -65,9 +65,11 @@ impl Seen {
         }
     }
 
-    fn error(&mut self, text: String) {
-        if self.errors.len() < KEPT {
-            self.errors.push(text);
+    fn error(&mut self, now: u64, text: String) {
+        if let Some((_, times, _)) = self.errors.iter_mut().find(|(known, ..)| *known == text) {
+            *times += 1;
+        } else if self.errors.len() < KEPT {
+            self.errors.push((text, 1, now));
         }
     }
 }
@@ -160,7 +162,7 @@ impl Clients {
         let shape = self.history().shape;
         let body = match body(&shape, batch, step) {
             Ok(body) => body,
-            Err(e) => return self.seen().error(format!("encoding: {e:#}")),
+            Err(e) => return self.seen().error(0, format!("encoding: {e:#}")),
         };
         let mut left = false;
         for _ in 0..TRIES {
@@ -184,7 +186,7 @@ impl Clients {
                     left = true;
                     let mut seen = self.seen();
                     seen.unknown += 1;
-                    seen.error(format!("{} ms: write to {target}: {text}", self.now()));
+                    seen.error(self.now(), format!("write: {text}"));
                 }
                 Written::Refused(text) => {
                     let t = shape.time(step);
@@ -239,7 +241,7 @@ impl Clients {
                 } else {
                     seen.unanswered += 1
                 }
-                return seen.error(format!("{now} ms: read from {target}: {text}"));
+                return seen.error(now, format!("read: {text}"));
             }
         };
         let after = self.history().slice(batch, from, to);

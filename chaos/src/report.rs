@@ -166,7 +166,7 @@ pub fn write(dir: &Path, found: &Findings<'_>) -> Result<(Word, bool)> {
             "longest_gap_ms": gaps::longest(&seen.reads, span.0, span.1)},
         "write_gaps_ms": by_kind,
         "left_out": found.left_out.iter().map(|(kind, why)| format!("{}: {why}", kind.name())).collect::<Vec<_>>(),
-        "errors": seen.errors,
+        "errors": seen.errors.iter().map(|(text, times, first)| json!({"text": text, "times": times, "first_ms": first})).collect::<Vec<_>>(),
     });
     std::fs::write(dir.join("verdict.json"), serde_json::to_string_pretty(&verdict)? + "\n")?;
     let text = page(&verdict);
