@@ -75,7 +75,11 @@ impl Evaluator<'_> {
         let input = self.vector(aggregate.expr, grid)?;
         let span = ast.span(ast.unwrap_parens(aggregate.expr));
         let mut out = Vec::new();
-        for (labels, members) in groups(aggregate, &input) {
+        for (labels, mut members) in groups(aggregate, &input) {
+            if matches!(aggregate.op, AggregateOp::Sum | AggregateOp::Avg) {
+                // Sums are taken in this order, so that nothing below them changes their last bit.
+                members.sort_by(|a, b| a.labels.cmp(&b.labels));
+            }
             let mut samples = Samples::new();
             for t in grid.iter() {
                 let found = self.aggregate_step(aggregate.op, span, &members, t);
