@@ -1,10 +1,10 @@
 # verify writes nothing in the tree; fix may. Everything else is cargo.
-.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz
+.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz chaos chaos-short
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-verify: fmt clippy test doc deny ## what must hold before a change lands
+verify: fmt clippy test doc deny chaos-short ## what must hold before a change lands
 
 fmt:
 	cargo fmt --check
@@ -22,6 +22,13 @@ doc:
 deny: # licences, sources and duplicates; advisories need the network and run elsewhere
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check licenses bans sources; \
 	else echo "deny: cargo-deny is not installed, skipped"; fi
+
+chaos-short: # the checker's own tests, then two minutes of faults on the debug build
+	cargo fmt --check --manifest-path chaos/Cargo.toml
+	cargo clippy --all-targets --locked --manifest-path chaos/Cargo.toml --target-dir chaos/target -- -D warnings
+	cargo test --quiet --locked --manifest-path chaos/Cargo.toml --target-dir chaos/target
+	cargo build --quiet --locked --bin metrolith
+	METROLITH_BIN=target/debug/metrolith ./scripts/chaos.sh short
 
 fix: ## format, apply clippy's suggestions, write the generated page
 	cargo clippy --fix --allow-dirty --allow-staged --all-targets
@@ -42,3 +49,6 @@ query-peers: ## processor and memory of queries beside VictoriaMetrics and Prome
 
 fuzz: ## every fuzz target for SECONDS (default 60)
 	./scripts/fuzz.sh $(or $(SECONDS),60)
+
+chaos: ## real nodes and faults: PROFILE (short, kill-leader, kill-all, elastic, long), SEED, METROLITH_BIN
+	./scripts/chaos.sh $(or $(PROFILE),short) $(or $(SEED),1)

@@ -191,7 +191,9 @@ impl Group {
                 answer => return answer,
             };
             let alone = self.inner.router.peers().is_none();
-            if alone || self.inner.shared.clock.monotonic() >= deadline {
+            // A replica that was stopped never knows better; another node may.
+            let stopped = self.check_running().is_err();
+            if alone || stopped || self.inner.shared.clock.monotonic() >= deadline {
                 return Err(refused);
             }
             tokio::time::sleep(READ_RETRY).await;

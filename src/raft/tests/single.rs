@@ -1,6 +1,10 @@
 //! Groups of one replica on a shared log.
 
+use std::time::Duration;
+
 use super::*;
+use crate::env::clock::ManualClock;
+use crate::peers::Peers;
 
 #[tokio::test]
 async fn answers_a_proposal_once_it_is_applied_and_keeps_it_over_a_restart() {
@@ -156,5 +160,20 @@ async fn a_deleted_group_does_not_come_back() {
     let host = super::host(&disk, options(1)).await.unwrap();
     assert_eq!(host.stored_groups(), [GroupId(9)]);
     assert!(disk.list("/node1/snapshots".as_ref()).unwrap().iter().all(|n| n.starts_with("0000000000000009")));
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn readers_of_a_replica_that_was_removed_are_sent_away_at_once() {
+    let disk = SimDisk::new(5);
+    // Time stands still: whoever waits for it to pass waits forever. There are other nodes that may be asked.
+    let (still, router) = (Arc::new(ManualClock::at(0)), Arc::new(Router::over(Peers::default())));
+    let (rng, disk) = (Arc::new(SeededRng::new(5)), Arc::new(disk));
+    let host = Host::open_with_router(options(1), disk, still, rng, metrics(), router).await.unwrap();
+    let group = host.start_group(G, Box::new(Journal::default()), Bootstrap::SingleVoter).await.unwrap();
+    group.read_index().await.unwrap();
+    host.delete_group(G).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(10), group.read_index()).await;
+    assert!(matches!(refused.unwrap(), Err(RaftError::Unavailable { .. })));
     host.shutdown().await;
 }
