@@ -1,6 +1,8 @@
 //! What goes wrong, drawn from the seed.
 //!
 //! *Invariants:* everything that is broken is mended again: by itself, or when all faults end.
+//!
+//! *Not here:* what a crash does (`node`, `env::disk::sim`), how messages fare (`network`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

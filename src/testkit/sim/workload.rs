@@ -1,6 +1,8 @@
 //! Clients: writers that repeat a sample until it is acknowledged, readers that ask any replica.
 //!
 //! *Invariants:* a sample counts as acknowledged only if the node that said so was alive when it did.
+//!
+//! *Not here:* what they were told (`history`), what must follow from it (`invariants`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

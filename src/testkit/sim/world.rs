@@ -1,5 +1,7 @@
 //! Everything there is in a simulation: nodes, the network, the clients' history, what was broken.
 //!
+//! *Invariants:* everything random is drawn in the order of events, from the seed.
+//!
 //! *Not here:* what happens to it (`faults`), what must hold (`invariants`).
 
 use std::collections::BTreeMap;
