@@ -1,5 +1,5 @@
 # verify writes nothing in the tree; fix may. Everything else is cargo.
-.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers fuzz chaos chaos-short
+.PHONY: help verify fmt clippy test doc deny fix tools bench peers query-peers simulate fuzz chaos chaos-short
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ peers: ## processor and memory beside VictoriaMetrics and Prometheus on one load
 
 query-peers: ## processor and memory of queries beside VictoriaMetrics and Prometheus over the same data
 	./scripts/peers.sh query_peers
+
+simulate: ## SEEDS seeds (default 1000) of the simulated cluster, 60 s of faults each, from FIRST (default 1)
+	METROLITH_SEEDS=$(or $(SEEDS),1000) METROLITH_FIRST_SEED=$(or $(FIRST),1) METROLITH_SIM_SECONDS=60 \
+	cargo test --locked --profile fast --test simulate -- --exact invariants_hold_for_every_seed --nocapture
 
 fuzz: ## every fuzz target for SECONDS (default 60)
 	./scripts/fuzz.sh $(or $(SECONDS),60)

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use sim::SimDisk;
 
@@ -33,6 +34,22 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// How long the next operation takes, where time is simulated: whoever would block on the disk then waits as a task.
+    /// `None` on a disk that takes real time, which is kept away from the threads of tasks.
+    fn device_time(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Does `work`, which blocks on `disk`, where it holds up no tasks.
+pub async fn blocking<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    match disk.device_time() {
+        None => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+        Some(time) => {
+            tokio::time::sleep(time).await;
+            Ok(work())
+        }
+    }
 }
 
 /// An open file.

@@ -4,6 +4,7 @@
 //!
 //! *Not here:* secrets; nothing cryptographic is drawn from this.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A source of random numbers.
@@ -23,8 +24,26 @@ pub struct SystemRng;
 
 impl Rng for SystemRng {
     fn next_u64(&self) -> u64 {
-        rand::random()
+        drawn()
     }
+}
+
+thread_local! {
+    static FIXED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// From now on what this thread [draws](drawn) is the sequence of `seed`: a simulation runs on one thread.
+pub fn fix(seed: u64) {
+    FIXED.set(Some(seed));
+}
+
+/// The machine's randomness, or the next number of a thread's [fixed](fix) sequence.
+pub fn drawn() -> u64 {
+    let Some(state) = FIXED.get() else { return rand::random() };
+    let sequence = SeededRng::new(state);
+    let next = sequence.next_u64();
+    FIXED.set(Some(sequence.state.into_inner()));
+    next
 }
 
 /// SplitMix64: a sequence fixed by its seed.

@@ -83,6 +83,19 @@ impl Part {
     }
 }
 
+/// A part on its way to a leader elsewhere.
+#[derive(Default)]
+struct Parcel {
+    /// Whether the rows of known series were sent by their ids.
+    tried_known: bool,
+    /// What became of those, if the leader took them.
+    stored: WriteOutcome,
+    /// What is left then.
+    rest: Option<Part>,
+    /// That, with its labels.
+    packed: Option<Packed>,
+}
+
 /// What became of a part.
 enum Delivered {
     Stored(WriteOutcome),
@@ -150,12 +163,9 @@ impl Distributor {
         deadline: Duration,
     ) -> Result<Delivered, IngestError> {
         let group = shard_group(map.epoch, shard);
-        let (mut attempts, mut packed) = (Attempts::default(), None);
-        // What is left when the leader has taken the rows of known series.
-        let (mut stored, mut rest): (WriteOutcome, Option<Part>) = (WriteOutcome::default(), None);
-        let mut knows = true;
+        let (mut attempts, mut parcel) = (Attempts::default(), Parcel::default());
         loop {
-            let part = rest.as_ref().unwrap_or(part);
+            let part = parcel.rest.as_ref().unwrap_or(part);
             let left = deadline.saturating_sub(self.ways.clock.monotonic());
             if left.is_zero() {
                 return Err(self.not_taken(shard, attempts));
@@ -171,23 +181,22 @@ impl Distributor {
                     (known.me, answer)
                 }
                 Step::Send(node) => {
-                    if std::mem::take(&mut knows)
+                    if !std::mem::replace(&mut parcel.tried_known, true)
                         && let Some(local) = &local
-                        && let Some((taken, left)) =
+                        // Apart, as below, so that it does not make every append larger.
+                        && let Some((taken, rest)) =
                             Box::pin(self.send_known(request, map, node, local, part, left)).await
                     {
-                        self.hints.set(group, node);
-                        if left.is_empty() {
-                            return Ok(Delivered::Stored(taken));
-                        }
-                        (stored, rest) = (taken, Some(left));
+                        (parcel.stored, parcel.rest) = (taken, Some(rest));
                         continue;
                     }
-                    let packed = match &packed {
+                    if part.is_empty() {
+                        return Ok(Delivered::Stored(parcel.stored));
+                    }
+                    let packed = match &parcel.packed {
                         Some(packed) => packed,
-                        None => packed.insert(pack(request, group, &part.rows, &part.metadata)?),
+                        None => parcel.packed.insert(pack(request, group, &part.rows, &part.metadata)?),
                     };
-                    // Apart, so that it does not make every append larger.
                     let answer = Box::pin(self.send(node, map, shard, packed, left)).await;
                     self.learn(group, node, &answer, part.rows.len());
                     (node, answer)
@@ -202,8 +211,8 @@ impl Distributor {
             };
             match answer {
                 Answer::Stored(outcome) => {
-                    stored.merge(&outcome);
-                    return Ok(Delivered::Stored(stored));
+                    parcel.stored.merge(&outcome);
+                    return Ok(Delivered::Stored(parcel.stored));
                 }
                 // All of it is sent again: what was taken before is a repeat then, and counted once.
                 Answer::StaleEpoch => {
@@ -257,6 +266,7 @@ impl Distributor {
         }
         let reply = read_append_reply(&replied.section_reply, 1).ok()?.pop()?;
         let mut outcome = WriteOutcome::default();
+        self.hints.set(local.group.id(), node);
         let rows = known.settle(request, &reply, &mut outcome);
         self.ways.metrics.forwarded_rows.inc_by((part.rows.len() - rows.len()) as u64);
         Some((outcome, Part { rows, metadata: part.metadata.clone() }))

@@ -5,6 +5,8 @@
 //!
 //! *Not here:* the messages' bytes (`wire`), the server (`api::grpc`).
 
+use std::io::Write;
+
 use bytes::Bytes;
 use openraft::raft::SnapshotResponse;
 use tokio::sync::mpsc;
@@ -48,19 +50,26 @@ impl Host {
         head: RaftMessage,
         mut pieces: mpsc::Receiver<Result<Bytes, String>>,
     ) -> Result<RaftMessage, RaftError> {
+        let body = move |out: &mut dyn Write| {
+            while let Some(piece) = pieces.blocking_recv() {
+                out.write_all(&piece.map_err(std::io::Error::other)?)?;
+            }
+            Ok(())
+        };
+        self.install_body(head, body).await
+    }
+
+    /// Installs a snapshot whose body `body` writes; it may block.
+    pub(crate) async fn install_body(
+        &self,
+        head: RaftMessage,
+        body: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<RaftMessage, RaftError> {
         let group = GroupId(head.group);
         let raft = self.replica(group, head.to)?;
         let (vote, meta) = wire::snapshot_head(&head.body).ok_or_else(|| unreadable(group))?;
         let (snapshots, covers) = (self.snapshots(group), meta.clone());
-        let receive = move || {
-            snapshots.receive(&covers, |out| {
-                while let Some(piece) = pieces.blocking_recv() {
-                    out.write_all(&piece.map_err(std::io::Error::other)?)?;
-                }
-                Ok(())
-            })
-        };
-        let received = tokio::task::spawn_blocking(receive).await.map_err(RaftError::fatal)?;
+        let received = self.snapshots(group).blocking(move || snapshots.receive(&covers, body)).await;
         let file =
             received.map_err(|e| RaftError::Unavailable { group, reason: format!("receive a snapshot: {e}") })?;
         let installed = raft.install_full_snapshot(vote, Snapshot { meta, snapshot: file }).await;

@@ -20,8 +20,9 @@ use super::frame::MAX_PAYLOAD;
 use super::index::GroupLog;
 use super::log::Shared;
 use super::machine;
-use super::transport::{Raft, Router};
+use super::transport::{Others, Raft, Router};
 use super::types::{Command, GroupId, ReplicaId, TypeConfig};
+use crate::model::NodeId;
 use crate::proto::v1::ReadIndexRequest;
 
 /// How often and how long a proposal waits for its leader's lease to be renewed.
@@ -190,7 +191,7 @@ impl Group {
                 Err(e @ (RaftError::NotLeader { .. } | RaftError::Unavailable { .. })) => e,
                 answer => return answer,
             };
-            let alone = self.inner.router.peers().is_none();
+            let alone = self.inner.router.others().is_none();
             // A replica that was stopped never knows better; another node may.
             let stopped = self.check_running().is_err();
             if alone || stopped || self.inner.shared.clock.monotonic() >= deadline {
@@ -206,21 +207,33 @@ impl Group {
             Err(RaftError::NotLeader { group, leader }) => (group, leader),
             answer => return answer,
         };
-        let elsewhere = refused.filter(|(replica, _)| *replica != self.replica()).zip(self.inner.router.peers());
-        let Some(((_, peer), peers)) = elsewhere else {
+        let elsewhere = refused.filter(|(replica, _)| *replica != self.replica()).zip(self.inner.router.others());
+        let Some(((_, peer), others)) = elsewhere else {
             return Err(RaftError::NotLeader { group, leader: refused });
         };
         let unreachable = |e: &dyn std::fmt::Display| self.unavailable(&format!("ask its leader: {e}"));
-        let mut client = peers.client(peer.node).map_err(|e| unreachable(&e))?;
-        let asked = client.read_index(ReadIndexRequest { group: group.0, want_members: false });
-        let asked = tokio::time::timeout(READ_TIMEOUT, asked).await.map_err(|_| unreachable(&"no answer in time"))?;
-        let reply = asked.map_err(|status| unreachable(&status.message()))?.into_inner();
-        if let Some(failure) = reply.failure {
-            return Err(RaftError::from_failure(group, failure));
-        }
+        let asked = self.ask_leader(peer.node, others);
+        let asked = tokio::time::timeout(READ_TIMEOUT, asked).await;
+        let index = asked.map_err(|_| unreachable(&"no answer in time"))??;
         let wait = self.inner.raft.wait(Some(READ_PATIENCE));
-        wait.applied_index_at_least(Some(reply.index), "read index").await.map_err(|e| unreachable(&e))?;
-        Ok(reply.index)
+        wait.applied_index_at_least(Some(index), "read index").await.map_err(|e| unreachable(&e))?;
+        Ok(index)
+    }
+
+    async fn ask_leader(&self, node: NodeId, others: &Others) -> ReadAnswer {
+        let group = self.id();
+        let peers = match others {
+            Others::Peers(peers) => peers,
+            Others::Ways(ways) => return ways.read_index(node, group).await,
+        };
+        let unreachable = |e: &dyn std::fmt::Display| self.unavailable(&format!("ask its leader: {e}"));
+        let mut client = peers.client(node).map_err(|e| unreachable(&e))?;
+        let asked = client.read_index(ReadIndexRequest { group: group.0, want_members: false }).await;
+        let reply = asked.map_err(|status| unreachable(&status.message()))?.into_inner();
+        match reply.failure {
+            Some(failure) => Err(RaftError::from_failure(group, failure)),
+            None => Ok(reply.index),
+        }
     }
 
     /// A read index of this replica, which must lead: nothing of it is waited for elsewhere.

@@ -5,7 +5,7 @@
 //!
 //! *Not here:* which groups a node has (`meta`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,10 @@ use super::state_machine::StateMachine;
 use super::store::LogStore;
 use super::transport::{Links, Raft, Router};
 use super::types::{GroupId, Peer, ReplicaId};
+use super::wire::Candidacy;
 use super::writer::WriterOptions;
-use crate::env::{Clock, Disk, Rng};
+use crate::env::disk::{self, Disk};
+use crate::env::{Clock, Rng};
 use crate::model::ids::NodeId;
 
 /// How long a group of one may take to lead itself.
@@ -107,7 +109,7 @@ struct Inner {
     router: Arc<Router>,
     log: Arc<Log>,
     shared: Arc<Shared>,
-    groups: Mutex<HashMap<GroupId, Group>>,
+    groups: Mutex<BTreeMap<GroupId, Group>>,
     inflight: Arc<Semaphore>,
     trimmer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -143,7 +145,7 @@ impl Host {
             made.map_err(RaftError::disk(format!("create snapshot directory in {}", dir.display())))?;
             Log::open(opening, dir.join("log"), writer, with)
         };
-        let log = tokio::task::spawn_blocking(open).await.map_err(RaftError::fatal)??;
+        let log = disk::blocking(&*disk, open).await.map_err(RaftError::fatal)??;
         let inflight = Arc::new(Semaphore::new(options.inflight_bytes));
         let (groups, trimmer) = (Mutex::default(), Mutex::new(None));
         let host = Self {
@@ -181,7 +183,7 @@ impl Host {
         let snapshots = self.snapshots(id);
         let newest = {
             let snapshots = snapshots.clone();
-            tokio::task::spawn_blocking(move || snapshots.newest()).await.map_err(RaftError::fatal)??
+            disk::blocking(&*inner.disk, move || snapshots.newest()).await.map_err(RaftError::fatal)??
         };
         let machine = Machine::new(machine, log.clone(), inner.shared.clone(), snapshots, newest);
         let applied = machine.applied();
@@ -250,6 +252,12 @@ impl Host {
     /// The replica of a group that is in the log of this node.
     pub fn stored_replica(&self, id: GroupId) -> Option<ReplicaId> {
         self.inner.log.group(id).map(|log| ReplicaId(log.replica))
+    }
+
+    /// Whom a replica in the log of this node has promised itself to.
+    pub(crate) fn stored_vote(&self, id: GroupId) -> Option<Candidacy> {
+        let vote = self.inner.log.group(id)?.state.lock().vote?;
+        Some((vote.leader_id.term, vote.leader_id.node_id))
     }
 
     /// A started replica, by its id.
@@ -340,12 +348,12 @@ impl Host {
             trimmer.abort();
         }
         self.inner.inflight.close();
-        let groups: Vec<Group> = self.inner.groups.lock().drain().map(|(_, group)| group).collect();
+        let groups: Vec<Group> = std::mem::take(&mut *self.inner.groups.lock()).into_values().collect();
         for group in groups {
             group.shutdown().await;
         }
         let log = self.inner.log.clone();
-        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+        if disk::blocking(&*self.inner.disk, move || log.close()).await.is_err() {
             self.inner.shared.fail("BUG: closing the log panicked".into());
         }
     }

@@ -142,8 +142,27 @@ impl GroupState {
         }
         let gone = (upto.index() + 1).saturating_sub(self.first).min(self.slots.len() as u64);
         let rest = self.slots.split_off(gone as usize);
-        self.first = upto.index() + 1;
+        // Where the log is read back, the entries between may have gone with their segments: a later purge is on its way.
+        self.first = self.first.max(upto.index() + 1);
         self.purged = Some(upto);
         std::mem::replace(&mut self.slots, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::codec::log_id;
+
+    #[test]
+    fn entries_stay_where_they_are_when_a_purge_ends_before_them() {
+        let slot = || Slot { leader: *log_id(2, 1, 0).committed_leader_id(), cached: None, place: None };
+        let mut state = GroupState::default();
+        // The segments of 125 to 252 are gone: after the purge up to 124, and after entry 254, the log purges up to 252.
+        state.push(253, slot()).unwrap();
+        assert!(state.purge(log_id(2, 1, 124)).is_empty());
+        state.push(254, slot()).unwrap();
+        assert!(state.purge(log_id(2, 1, 252)).is_empty());
+        assert_eq!((state.first, state.slots.len(), state.next()), (253, 2, 255));
     }
 }

@@ -82,9 +82,13 @@ impl Shared {
     /// Resolves with the first failure.
     pub(crate) async fn failed(&self) -> String {
         let mut fatal = self.fatal.subscribe();
-        match fatal.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        loop {
+            if let Some(reason) = self.fatal() {
+                return reason;
+            }
+            if fatal.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -127,6 +131,8 @@ pub(crate) struct Log {
     groups: Mutex<HashMap<GroupId, Arc<GroupLog>>>,
     queue: Mutex<Option<mpsc::Sender<Op>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Where the writer is a task: tells it that something is queued.
+    wake: Option<Arc<Notify>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -139,6 +145,7 @@ impl Log {
         shared: Arc<Shared>,
     ) -> Result<Arc<Self>, RaftError> {
         disk.create_dir(&dir).map_err(RaftError::disk(format!("create log directory {}", dir.display())))?;
+        let wake = disk.device_time().map(|_| Arc::new(Notify::new()));
         let segments = Segments::new(disk, dir.clone());
         let recovered = recover::recover(&segments)?;
         shared.metrics.log_cut.inc_by(recovered.cut_bytes);
@@ -150,12 +157,21 @@ impl Log {
         let begun = Writer::start(segments, options, shared.clone(), &groups, recovered.segments, recovered.last_batch);
         let writer = begun.map_err(RaftError::disk(format!("begin a log segment in {}", dir.display())))?;
         let (queue, ops) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || writer.run(&ops));
-        let thread = thread.map_err(RaftError::disk("start the log's writer"))?;
+        let thread = match wake.clone() {
+            Some(wake) => {
+                tokio::spawn(writer.run_as_task(ops, wake));
+                None
+            }
+            None => {
+                let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || writer.run(&ops));
+                Some(thread.map_err(RaftError::disk("start the log's writer"))?)
+            }
+        };
         Ok(Arc::new(Self {
             groups: Mutex::new(groups.into_iter().map(|g| (g.id, g)).collect()),
             queue: Mutex::new(Some(queue)),
-            writer: Mutex::new(Some(thread)),
+            writer: Mutex::new(thread),
+            wake,
             shared,
         }))
     }
@@ -286,16 +302,20 @@ impl Log {
 
     fn send(&self, op: Op) -> io::Result<()> {
         match &*self.queue.lock() {
-            Some(queue) => queue.send(op).map_err(|_| self.closed()),
-            None => Err(self.closed()),
+            Some(queue) => queue.send(op).map_err(|_| self.closed())?,
+            None => return Err(self.closed()),
         }
+        if let Some(wake) = &self.wake {
+            wake.notify_one();
+        }
+        Ok(())
     }
 
     fn closed(&self) -> io::Error {
         io::Error::other(self.shared.fatal().unwrap_or_else(|| "log is closed".into()))
     }
 
-    /// Writes what is queued and stops the writer. Blocks until it has.
+    /// Writes what is queued and stops the writer. Blocks until it has, if the writer is a thread.
     pub(crate) fn close(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         for group in self.groups() {
@@ -303,6 +323,9 @@ impl Log {
             drop(self.send(Op { group, what: What::Flush, done: Done::Nobody }));
         }
         drop(self.queue.lock().take());
+        if let Some(wake) = &self.wake {
+            wake.notify_one();
+        }
         if let Some(thread) = self.writer.lock().take()
             && thread.join().is_err()
         {

@@ -146,7 +146,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         } else {
             let (snapshots, meta) = (self.snapshots.clone(), meta.clone());
             let copy = move || snapshots.save(&meta, |out| io::copy(&mut snapshot.reader(), out).map(drop));
-            tokio::task::spawn_blocking(copy).await.map_err(io::Error::other)??
+            self.snapshots.blocking(copy).await?
         };
         self.restore(&snapshot)?;
         *self.current.lock() = Some(snapshot);
@@ -176,7 +176,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
         let begun = self.shared.clock.monotonic();
         let save = move || snapshots.save(&meta, writer?);
-        let saved = tokio::task::spawn_blocking(save).await.map_err(io::Error::other).flatten();
+        let saved = self.snapshots.blocking(save).await;
         let metrics = &self.shared.metrics;
         let file = saved.inspect_err(|_| {
             metrics.snapshots_failed.inc();

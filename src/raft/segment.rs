@@ -7,6 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::codec::Input;
 use super::error::RaftError;
@@ -65,6 +66,11 @@ pub(crate) struct Segments {
 impl Segments {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
         Self { disk, dir }
+    }
+
+    /// How long the disk's next operation takes, where that is simulated.
+    pub(crate) fn device_time(&self) -> Option<Duration> {
+        self.disk.device_time()
     }
 
     pub(crate) fn path(&self, number: u64) -> PathBuf {

@@ -13,7 +13,7 @@ use openraft::raft::SnapshotResponse;
 use tokio::sync::mpsc;
 
 use super::machine::Snapshot;
-use super::transport::Link;
+use super::transport::{Link, Others};
 use super::types::{TypeConfig, Vote};
 use super::wire::{self, Reply};
 use crate::model::NodeId;
@@ -29,25 +29,43 @@ const AHEAD: usize = 4;
 pub(crate) async fn send_snapshot(
     link: &Link,
     node: NodeId,
-    peers: &Peers,
+    others: &Others,
     vote: Vote,
     snapshot: Snapshot,
 ) -> Result<SnapshotResponse<TypeConfig>, Unreachable<TypeConfig>> {
-    let mut client = peers.client(node).map_err(|e| link.unreachable(&e.to_string()))?;
     let body = wire::put_snapshot_head(&vote, &snapshot.meta);
     let head = RaftMessage { group: link.group.0, to: link.to, body };
+    let reply = match others {
+        Others::Peers(peers) => stream(link, node, peers, head, snapshot).await?,
+        Others::Ways(ways) => {
+            let mut body = Vec::new();
+            let read = snapshot.snapshot.reader().read_to_end(&mut body);
+            read.map_err(|e| link.unreachable(&format!("read the snapshot: {e}")))?;
+            ways.snapshot(node, head, body.into()).await.map_err(|why| link.unreachable(&why))?
+        }
+    };
+    match Reply::decode(&reply.body) {
+        Some(Reply::Snapshot(reply)) => Ok(reply),
+        _ => Err(link.unreachable("its answer cannot be read")),
+    }
+}
+
+async fn stream(
+    link: &Link,
+    node: NodeId,
+    peers: &Peers,
+    head: RaftMessage,
+    snapshot: Snapshot,
+) -> Result<RaftMessage, Unreachable<TypeConfig>> {
+    let mut client = peers.client(node).map_err(|e| link.unreachable(&e.to_string()))?;
     let (sender, mut receiver) = mpsc::channel(AHEAD);
     let reading = tokio::task::spawn_blocking(move || read_pieces(head, &snapshot, &sender));
     let pieces = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let reply = client.install_snapshot(pieces).await.map_err(|status| link.unreachable(status.message()));
     match reading.await {
-        Ok(Err(e)) => return Err(link.unreachable(&format!("read the snapshot: {e}"))),
-        Err(e) => return Err(link.unreachable(&format!("read the snapshot: {e}"))),
-        Ok(Ok(())) => {}
-    }
-    match Reply::decode(&reply?.into_inner().body) {
-        Some(Reply::Snapshot(reply)) => Ok(reply),
-        _ => Err(link.unreachable("its answer cannot be read")),
+        Ok(Err(e)) => Err(link.unreachable(&format!("read the snapshot: {e}"))),
+        Err(e) => Err(link.unreachable(&format!("read the snapshot: {e}"))),
+        Ok(Ok(())) => Ok(reply?.into_inner()),
     }
 }
 

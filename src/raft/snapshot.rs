@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::codec::{self, Input};
 use super::error::RaftError;
 use super::types::{GroupId, SnapshotMeta, next_index};
-use crate::env::{Disk, DiskFile};
+use crate::env::disk::{self, Disk, DiskFile};
 
 const MAGIC: &[u8; 8] = b"MLRAFTS1";
 /// Bytes of head before the meta: magic, group, length and CRC of the meta.
@@ -42,6 +42,15 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, group: GroupId) -> Self {
         Self { disk, dir, group }
+    }
+
+    /// Does `work`, which blocks on the disk, where it holds up no tasks.
+    pub(crate) async fn blocking<T, E>(&self, work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<io::Error> + Send + 'static,
+    {
+        disk::blocking(&*self.disk, work).await?
     }
 
     fn prefix(&self) -> String {

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{Backoff, RPCOption};
@@ -20,6 +22,7 @@ use openraft::{OptionalSend, RaftNetworkFactory};
 use parking_lot::Mutex;
 
 use super::delivery::answer;
+use super::error::RaftError;
 use super::machine::{Machine, Snapshot};
 use super::sending::send_snapshot;
 use super::snapshot::SnapshotFile;
@@ -34,10 +37,28 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 /// How long to leave a replica alone that was not reached.
 const BACKOFF: Duration = Duration::from_millis(200);
 
+/// What carries messages to other nodes where it is not gRPC: the network of a simulation. Whoever implements it delivers
+/// to the other node's [`Host`](super::Host), as the server does. A message that is lost is never answered.
+pub trait Ways: Send + Sync + 'static {
+    /// A message for a replica, and its answer or why there is none.
+    fn message(&self, to: NodeId, message: RaftMessage) -> BoxFuture<'static, Result<RaftMessage, String>>;
+    /// A snapshot for a replica.
+    fn snapshot(&self, to: NodeId, head: RaftMessage, body: Bytes) -> BoxFuture<'static, Result<RaftMessage, String>>;
+    /// The question for a read index of a leader.
+    fn read_index(&self, to: NodeId, group: GroupId) -> BoxFuture<'static, Result<u64, RaftError>>;
+}
+
+/// How other nodes are reached.
+#[derive(Clone)]
+pub(crate) enum Others {
+    Peers(Peers),
+    Ways(Arc<dyn Ways>),
+}
+
 /// Delivers messages between replicas, with switches to cut off those of this process.
 #[derive(Default)]
 pub struct Router {
-    peers: Option<Peers>,
+    others: Option<Others>,
     state: Mutex<Routes>,
 }
 
@@ -50,18 +71,23 @@ struct Routes {
 /// Where a replica is.
 enum Place {
     Here(Raft),
-    There(NodeId, Peers),
+    There(NodeId, Others),
 }
 
 impl Router {
     /// A router that reaches the replicas of other nodes through `peers`.
     pub fn over(peers: Peers) -> Self {
-        Self { peers: Some(peers), ..Self::default() }
+        Self { others: Some(Others::Peers(peers)), ..Self::default() }
+    }
+
+    /// A router that reaches the replicas of other nodes through `ways`.
+    pub fn through(ways: Arc<dyn Ways>) -> Self {
+        Self { others: Some(Others::Ways(ways)), ..Self::default() }
     }
 
     /// The other nodes, if there can be any.
-    pub(crate) fn peers(&self) -> Option<&Peers> {
-        self.peers.as_ref()
+    pub(crate) fn others(&self) -> Option<&Others> {
+        self.others.as_ref()
     }
 
     pub(crate) fn register(&self, group: GroupId, replica: u64, raft: Raft) {
@@ -101,11 +127,18 @@ impl Router {
         if let Some(raft) = state.replicas.get(&(link.group, link.to)) {
             return Ok(Place::Here(raft.clone()));
         }
-        match &self.peers {
-            Some(peers) if peers.me().is_none_or(|me| me.node != link.node) => {
-                Ok(Place::There(link.node, peers.clone()))
-            }
+        match &self.others {
+            Some(others) if others.may_have(link.node) => Ok(Place::There(link.node, others.clone())),
             _ => Err(link.unreachable("it is not started")),
+        }
+    }
+}
+
+impl Others {
+    fn may_have(&self, node: NodeId) -> bool {
+        match self {
+            Self::Peers(peers) => peers.me().is_none_or(|me| me.node != node),
+            Self::Ways(_) => true,
         }
     }
 }
@@ -136,7 +169,7 @@ impl Link {
         let answered = async {
             match self.router.place(self)? {
                 Place::Here(raft) => answer(&raft, question).await.map_err(|e| self.unreachable(&e.to_string())),
-                Place::There(node, peers) => self.send(node, &peers, question).await,
+                Place::There(node, others) => self.send(node, &others, question).await,
             }
         };
         // Nobody waits for an answer that comes later than this.
@@ -148,11 +181,16 @@ impl Link {
         Ok(reply)
     }
 
-    async fn send(&self, node: NodeId, peers: &Peers, question: Question) -> Result<Reply, Unreachable<TypeConfig>> {
-        let mut client = peers.client(node).map_err(|e| self.unreachable(&e.to_string()))?;
+    async fn send(&self, node: NodeId, others: &Others, question: Question) -> Result<Reply, Unreachable<TypeConfig>> {
         let message = RaftMessage { group: self.group.0, to: self.to, body: question.encode() };
-        let reply = client.raft(message).await.map_err(|status| self.unreachable(status.message()))?;
-        Reply::decode(&reply.into_inner().body).ok_or_else(|| self.unreachable("its answer cannot be read"))
+        let reply = match others {
+            Others::Peers(peers) => {
+                let mut client = peers.client(node).map_err(|e| self.unreachable(&e.to_string()))?;
+                client.raft(message).await.map_err(|status| self.unreachable(status.message()))?.into_inner()
+            }
+            Others::Ways(ways) => ways.message(node, message).await.map_err(|why| self.unreachable(&why))?,
+        };
+        Reply::decode(&reply.body).ok_or_else(|| self.unreachable("its answer cannot be read"))
     }
 
     fn wrong(&self) -> Unreachable<TypeConfig> {
@@ -221,10 +259,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
                 Place::Here(raft) => {
                     raft.install_full_snapshot(vote, snapshot).await.map_err(|e| self.unreachable(&e.to_string()))
                 }
-                Place::There(node, peers) => send_snapshot(self, node, &peers, vote, snapshot).await,
+                Place::There(node, others) => send_snapshot(self, node, &others, vote, snapshot).await,
             }
         };
         tokio::select! {
+            biased;
             sent = sent => Ok(sent?),
             closed = cancel => Err(closed.into()),
         }

@@ -16,6 +16,7 @@ openraft::declare_raft_types!(
         R = Bytes,
         NodeId = u64,
         Node = Peer,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 pub(crate) type LeaderId = <TypeConfig as RaftTypeConfig>::LeaderId;

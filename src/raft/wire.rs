@@ -37,6 +37,27 @@ pub(crate) enum Reply {
     Snapshot(SnapshotResponse<TypeConfig>),
 }
 
+/// A term and who stands or leads in it.
+pub(crate) type Candidacy = (u64, u64);
+
+/// The leader a question comes from, for those who watch the wire.
+pub(crate) fn leader_of(question: &Bytes) -> Option<Candidacy> {
+    match Question::decode(question)? {
+        Question::Append(rpc) => Some((rpc.vote.leader_id.term, rpc.vote.leader_id.node_id)),
+        _ => None,
+    }
+}
+
+/// What the sender of an answer to a question for its vote has promised, and whether with this answer.
+pub(crate) fn promise_of(question: &Bytes, reply: &Bytes) -> Option<(Candidacy, bool)> {
+    match (Question::decode(question)?, Reply::decode(reply)?) {
+        (Question::Vote(_), Reply::Vote(vote)) => {
+            Some(((vote.vote.leader_id.term, vote.vote.leader_id.node_id), vote.vote_granted))
+        }
+        _ => None,
+    }
+}
+
 impl Question {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![VERSION];

@@ -9,11 +9,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use openraft::storage::IOFlushed;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::codec::{self, Checkpoint};
 use super::frame::{BatchBuf, Head, Kind, entry_size};
@@ -135,7 +135,8 @@ impl Writer {
             cached_bytes: 0,
         };
         this.put_checkpoints();
-        this.commit()?;
+        this.put()?;
+        this.sync()?;
         this.collect()?;
         Ok(this)
     }
@@ -145,29 +146,38 @@ impl Writer {
         let mut ops = Vec::new();
         let mut next = None;
         while let Some(first) = next.take().or_else(|| queue.recv().ok()) {
-            let mut bytes = first.size();
-            ops.push(first);
-            while let Ok(op) = queue.try_recv() {
-                bytes += op.size();
-                if bytes > BATCH_BYTES {
-                    next = Some(op);
-                    break;
-                }
-                ops.push(op);
-            }
-            self.process(&mut ops, bytes);
+            let bytes = gather(first, queue, &mut ops, &mut next);
+            let written = self.write(&mut ops, bytes);
+            let durable = written.and_then(|places| self.sync().map(|()| places));
+            self.settle(&mut ops, durable);
         }
     }
 
-    /// One group commit.
-    fn process(&mut self, ops: &mut Vec<Op>, bytes: usize) {
-        if let Some(reason) = self.shared.fatal() {
-            ops.drain(..).for_each(|op| op.done.tell(Err(io::Error::other(reason.clone()))));
-            return;
+    /// The same as [`Writer::run`] where the disk's time is simulated: other tasks run between a write and its sync.
+    pub(crate) async fn run_as_task(mut self, queue: Receiver<Op>, wake: Arc<Notify>) {
+        let mut ops = Vec::new();
+        let mut next = None;
+        loop {
+            let first = match next.take().map_or_else(|| queue.try_recv(), Ok) {
+                Ok(first) => first,
+                Err(TryRecvError::Empty) => {
+                    wake.notified().await;
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => return,
+            };
+            let bytes = gather(first, &queue, &mut ops, &mut next);
+            let written = self.write(&mut ops, bytes);
+            tokio::time::sleep(self.segments.device_time().unwrap_or_default()).await;
+            let durable = written.and_then(|places| self.sync().map(|()| places));
+            self.settle(&mut ops, durable);
         }
-        let mut places = VecDeque::new();
-        match self.write(ops, bytes, &mut places) {
-            Ok(()) => {
+    }
+
+    /// Ends a group commit: tells everybody what became of it.
+    fn settle(&mut self, ops: &mut Vec<Op>, durable: io::Result<VecDeque<(u64, u32)>>) {
+        match durable {
+            Ok(mut places) => {
                 for op in ops.drain(..) {
                     self.finish(op, &mut places);
                 }
@@ -177,21 +187,27 @@ impl Writer {
                 }
             }
             Err(e) => {
-                let reason = format!("write log in {}: {e}", self.segments.dir().display());
+                let failed = || format!("write log in {}: {e}", self.segments.dir().display());
+                let reason = self.shared.fatal().unwrap_or_else(failed);
                 self.shared.fail(reason.clone());
                 ops.drain(..).for_each(|op| op.done.tell(Err(io::Error::other(reason.clone()))));
             }
         }
     }
 
-    fn write(&mut self, ops: &mut [Op], bytes: usize, places: &mut VecDeque<(u64, u32)>) -> io::Result<()> {
+    /// Writes a group commit; where its entries are.
+    fn write(&mut self, ops: &mut [Op], bytes: usize) -> io::Result<VecDeque<(u64, u32)>> {
+        if let Some(reason) = self.shared.fatal() {
+            return Err(io::Error::other(reason));
+        }
+        let mut places = VecDeque::new();
         self.wait_for_space(|this| {
             let full = this.end + bytes as u64 > this.options.segment_bytes && this.end > HEADER as u64;
             if full { this.rotate() } else { Ok(()) }
         })?;
         let mut entries = 0;
         for op in ops.iter_mut() {
-            entries += self.encode(op, places);
+            entries += self.encode(op, &mut places);
         }
         for op in ops.iter() {
             self.encode_committed(&op.group);
@@ -200,7 +216,8 @@ impl Writer {
         metrics.log_entries.inc_by(entries);
         metrics.log_batch_entries.observe(entries as f64);
         metrics.log_batch_bytes.observe(self.buf.bytes.len() as f64);
-        self.wait_for_space(Self::commit)
+        self.wait_for_space(Self::put)?;
+        Ok(places)
     }
 
     /// Runs `attempt` until it does not fail for lack of space; the log only stands still meanwhile.
@@ -289,12 +306,16 @@ impl Writer {
         }
     }
 
-    /// Writes and syncs the batch. On `StorageFull` nothing has changed and it may be tried again.
-    fn commit(&mut self) -> io::Result<()> {
+    /// Writes the batch. On `StorageFull` nothing has changed and it may be tried again.
+    fn put(&mut self) -> io::Result<()> {
+        if self.buf.bytes.is_empty() { Ok(()) } else { self.active.file.write_at(self.end, &self.buf.bytes) }
+    }
+
+    /// Syncs the batch, if it has any bytes.
+    fn sync(&mut self) -> io::Result<()> {
         if self.buf.bytes.is_empty() {
             return Ok(());
         }
-        self.active.file.write_at(self.end, &self.buf.bytes)?;
         let begun = self.shared.clock.monotonic();
         // Whatever the reason: after a failed sync nobody knows what is on the disk.
         self.active.file.sync().map_err(|e| io::Error::other(format!("sync: {e}")))?;
@@ -378,6 +399,21 @@ impl Writer {
         self.shared.set_extent(oldest, self.active.number, live);
         Ok(())
     }
+}
+
+/// Takes what is queued, up to one group commit; its bytes. What does not fit is `next`.
+fn gather(first: Op, queue: &Receiver<Op>, ops: &mut Vec<Op>, next: &mut Option<Op>) -> usize {
+    let mut bytes = first.size();
+    ops.push(first);
+    while let Ok(op) = queue.try_recv() {
+        bytes += op.size();
+        if bytes > BATCH_BYTES {
+            *next = Some(op);
+            break;
+        }
+        ops.push(op);
+    }
+    bytes
 }
 
 impl Known {

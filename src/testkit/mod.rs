@@ -1,9 +1,10 @@
 //! What tests share: builders, sources in memory and over a head and blocks, the PromQL script runner, the reference
-//! evaluator.
+//! evaluator, the simulator of a cluster.
 
 pub mod memory_source;
 pub mod reference;
 pub mod script;
+pub mod sim;
 pub mod stored_source;
 
 use std::path::PathBuf;
