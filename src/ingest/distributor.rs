@@ -175,10 +175,7 @@ impl Distributor {
             let (node, answer) = match attempts.next(&known, &*self.ways.rng) {
                 Step::Here => {
                     let Some(local) = local else { continue };
-                    let append = local.append(request, &part.rows, &part.metadata);
-                    let answer =
-                        tokio::time::timeout(left, append).await.map_or_else(|_| no_answer(left), Answer::here);
-                    (known.me, answer)
+                    (known.me, append_here(&local, request, part, left).await)
                 }
                 Step::Send(node) => {
                     if !std::mem::replace(&mut parcel.tried_known, true)
@@ -353,6 +350,12 @@ impl Distributor {
             spare.push(parts);
         }
     }
+}
+
+/// Has the replica of this node store a part, within the time that is left.
+async fn append_here(local: &Shard, request: Request<'_>, part: &Part, left: Duration) -> Answer {
+    let append = local.append(request, &part.rows, &part.metadata);
+    tokio::time::timeout(left, append).await.map_or_else(|_| no_answer(left), Answer::here)
 }
 
 fn no_answer(after: Duration) -> Answer {

@@ -3,6 +3,8 @@
 //! *Invariants:* entries are contiguous from `first`. An entry is in memory, or has a place in a segment, or both. Slots
 //! removed by a truncation or purge travel to the writer and are dropped there once the record of it is durable: until
 //! then they pin their segments.
+//!
+//! *Not here:* the bytes of entries on disk (`segment`, `frame`), writing them (`writer`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

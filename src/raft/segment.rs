@@ -3,6 +3,8 @@
 //! *Invariants:* a file has a segment's name only once its header is durable, so a bad header is damage and never a torn
 //! write. The header says where the segment before it ends, so that a shortened one is noticed. A reused file loses its
 //! old name durably before its first byte is overwritten.
+//!
+//! *Not here:* what the frames in it mean (`frame`), which segments are needed (`log`).
 
 use std::io;
 use std::path::{Path, PathBuf};
