@@ -11,10 +11,10 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use metrolith::head::{Head, HeadOptions};
 use metrolith::ingest::entry::{SectionBuilder, SeriesRef, append_entry};
+use metrolith::ingest::exposition::push;
 use metrolith::ingest::series_budget::SeriesBudgets;
 use metrolith::ingest::shard::{ShardMachine, ShardState, SharedShard};
-use metrolith::model::labels::series_hash;
-use metrolith::model::{Batch, Labels, SampleRow, SeriesRow, TenantId};
+use metrolith::model::{Batch, Labels, SampleRow, TenantId};
 use metrolith::raft::StateMachine;
 use parking_lot::RwLock;
 
@@ -38,16 +38,7 @@ fn batch(t: i64) -> Batch {
             ("pod", format!("workload-7f9c6d5b8-{n}")),
         ];
         let labels = Labels::from_pairs(pairs);
-        let at = batch.labels.len() as u32;
-        batch.labels.push_str(labels.canonical());
-        batch.samples.push(SampleRow { t, v: f64::from(n) + t as f64, start: 0 });
-        batch.series.push(SeriesRow {
-            labels: at..batch.labels.len() as u32,
-            hash: series_hash("anonymous", labels.canonical()),
-            samples: n..n + 1,
-            histograms: 0..0,
-            exemplars: 0..0,
-        });
+        push(&mut batch, &TenantId::anonymous(), &labels, SampleRow { t, v: f64::from(n) + t as f64, start: 0 });
     }
     batch
 }

@@ -94,7 +94,7 @@ impl Client {
         let mut asked = BTreeSet::new();
         while let Some(node) = ask.pop() {
             let Some(mut client) = self.peers.client(node).ok().filter(|_| asked.insert(node)) else { continue };
-            let answer = client.read_index(ReadIndexRequest { group: group.0, want_members: true });
+            let answer = client.read_index(ReadIndexRequest { group: group.0, want_members: true, replica: 0 });
             let Ok(Ok(reply)) = tokio::time::timeout(SAY, answer).await else { continue };
             let reply = reply.into_inner();
             match reply.failure {

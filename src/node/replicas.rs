@@ -103,6 +103,7 @@ impl Replicas {
             if wanted.get(&group) != Some(&replica) && self.is_out(state, group, replica).await {
                 self.shards.remove(group);
                 self.host.delete_group(group).await?;
+                self.over.lock().remove(&group);
                 tracing::info!(group = group.0, %replica, "replica removed");
             }
         }

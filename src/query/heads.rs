@@ -56,10 +56,11 @@ impl Leaf {
     /// Waits until this node has applied everything acknowledged before now. A replica that does not get to know what that
     /// is counts as absent: another node may have a better one.
     pub(super) async fn barrier(&self) -> Here {
-        let shards = self.shards.all();
+        // One that still catches up would be waited for.
+        let shards: Vec<Arc<Shard>> = self.shards.all().iter().filter(|shard| shard.group.votes()).cloned().collect();
         let indexes = join_all(shards.iter().map(|shard| shard.group.read_index())).await;
-        let ready = shards.iter().zip(indexes).filter_map(|(shard, index)| match index {
-            Ok(_) => Some(Arc::clone(shard)),
+        let ready = shards.into_iter().zip(indexes).filter_map(|(shard, index)| match index {
+            Ok(_) => Some(shard),
             Err(e) => {
                 tracing::debug!(group = %shard.group.id(), error = %e, "no read index, asking other replicas");
                 None

@@ -228,7 +228,9 @@ impl Group {
         };
         let unreachable = |e: &dyn std::fmt::Display| self.unavailable(&format!("ask its leader: {e}"));
         let mut client = peers.client(node).map_err(|e| unreachable(&e))?;
-        let asked = client.read_index(ReadIndexRequest { group: group.0, want_members: false }).await;
+        let asked = client
+            .read_index(ReadIndexRequest { group: group.0, want_members: false, replica: self.replica().0 })
+            .await;
         let reply = asked.map_err(|status| unreachable(&status.message()))?.into_inner();
         match reply.failure {
             Some(failure) => Err(RaftError::from_failure(group, failure)),

@@ -54,6 +54,20 @@ impl Group {
         Members { voters, learners, joint: members.get_joint_config().len() > 1 }
     }
 
+    /// Whether a replica is in the group, as far as this one knows.
+    pub fn has_member(&self, replica: ReplicaId) -> bool {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_node(&replica.0).is_some()
+    }
+
+    /// Whether this replica votes, as far as it knows: one that still catches up, or was never let in, does not.
+    pub fn votes(&self) -> bool {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().voter_ids().any(|id| id == self.replica().0)
+    }
+
     /// Which replicas follow this leader closely; none if it does not lead.
     pub fn caught_up(&self) -> BTreeSet<ReplicaId> {
         let metrics = self.inner.raft.data_metrics();

@@ -64,6 +64,10 @@ pub async fn read_index(host: &Host, request: ReadIndexRequest) -> ReadIndexRepl
     let asked = async {
         let group = group(host, request.group)?;
         let index = group.lead_read_index().await?;
+        if request.replica != 0 && !group.has_member(ReplicaId(request.replica)) {
+            let reason = format!("replica {} is not in it", ReplicaId(request.replica));
+            return Err(RaftError::NoSuchGroup { group: group.id(), reason });
+        }
         let mut members = Vec::new();
         if request.want_members {
             let all = group.members();

@@ -8,10 +8,11 @@ use crate::env::SeededRng;
 use crate::env::clock::ManualClock;
 use crate::error::{HasKind, Kind};
 use crate::ingest::answer::{failure, refusal, reply};
+use crate::ingest::exposition::push;
 use crate::ingest::outcome::Reason;
 use crate::ingest::series_budget::SeriesBudget;
 use crate::meta::{ClusterId, Command, Init, Machine, Node, Placement};
-use crate::model::{Batch, Epoch, Labels, SampleRow, SeriesRow, TenantId};
+use crate::model::{Batch, Epoch, Labels, SampleRow, TenantId};
 use crate::proto::v1::failure::Kind as Wire;
 use crate::raft::{Peer, RaftError, ReplicaId, StateMachine};
 
@@ -64,16 +65,7 @@ fn batch(series: u32) -> Batch {
     let mut batch = Batch::default();
     for n in 0..series {
         let labels = Labels::from_pairs([("__name__", format!("m{n}"))]);
-        let at = batch.labels.len() as u32;
-        batch.labels.push_str(labels.canonical());
-        batch.samples.push(SampleRow { t: 1, v: 1.0, start: 0 });
-        batch.series.push(SeriesRow {
-            labels: at..batch.labels.len() as u32,
-            hash: series_hash("anonymous", labels.canonical()),
-            samples: n..n + 1,
-            histograms: 0..0,
-            exemplars: 0..0,
-        });
+        push(&mut batch, &TenantId::anonymous(), &labels, SampleRow { t: 1, v: 1.0, start: 0 });
     }
     batch
 }

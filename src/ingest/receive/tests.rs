@@ -10,6 +10,7 @@ use crate::env::{Clock, SeededRng, SimDisk, SystemClock};
 use crate::head::{Head, HeadOptions};
 use crate::ingest::decode::{DecodeLimits, DecoderPool};
 use crate::ingest::distributor::{Distributor, Ways};
+use crate::ingest::exposition::push;
 use crate::ingest::flush::{FlushOptions, Flusher};
 use crate::ingest::gate::{Gate, GateOptions};
 use crate::ingest::outcome::{self, Reason, Rejections};
@@ -17,8 +18,7 @@ use crate::ingest::series_budget::SeriesBudgets;
 use crate::ingest::shard::{ShardMachine, ShardState};
 use crate::ingest::{Shards, metrics};
 use crate::meta::{self, ClusterId, Command, Init, META, Node, Views, shard_group};
-use crate::model::labels::series_hash;
-use crate::model::{Batch, Epoch, Labels, NodeId, SampleRow, SeriesRow, ShardId};
+use crate::model::{Batch, Epoch, Labels, NodeId, SampleRow, ShardId};
 use crate::peers::{PeerError, Peers};
 use crate::raft::{self, Bootstrap, Host, HostOptions, ReplicaId};
 use crate::store::Bucket;
@@ -122,16 +122,7 @@ fn batch(series: std::ops::Range<u32>, value: f64) -> Batch {
     let mut batch = Batch::default();
     for n in series {
         let labels = Labels::from_pairs([("__name__", format!("m{n}"))]);
-        let (at, row) = (batch.labels.len() as u32, batch.samples.len() as u32);
-        batch.labels.push_str(labels.canonical());
-        batch.samples.push(SampleRow { t: NOW, v: value, start: 0 });
-        batch.series.push(SeriesRow {
-            labels: at..batch.labels.len() as u32,
-            hash: series_hash("anonymous", labels.canonical()),
-            samples: row..row + 1,
-            histograms: 0..0,
-            exemplars: 0..0,
-        });
+        push(&mut batch, &TenantId::anonymous(), &labels, SampleRow { t: NOW, v: value, start: 0 });
     }
     batch
 }

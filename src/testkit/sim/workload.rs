@@ -17,11 +17,11 @@ use super::world::{CLIENTS, GROUPS, NODES, World, groups};
 use super::{Planted, faults};
 use crate::env::Rng;
 use crate::ingest::IngestError;
+use crate::ingest::exposition::push;
 use crate::ingest::ingester::{Request, Shard};
 use crate::ingest::outcome::WriteOutcome;
 use crate::ingest::series_budget::SeriesBudgets;
-use crate::model::labels::series_hash;
-use crate::model::{Batch, Labels, SampleRow, SeriesRow, TenantId};
+use crate::model::{Batch, Labels, SampleRow, TenantId};
 use crate::raft::{GroupId, RaftError};
 
 pub(super) const TENANT: &str = "sim";
@@ -99,17 +99,9 @@ async fn attempt(world: &Arc<World>, client: u64, node: u64, t: i64) -> Attempt 
 }
 
 async fn append(shard: &Shard, client: u64, t: i64) -> Result<WriteOutcome, IngestError> {
-    let labels = labels_of(client).canonical().to_owned();
-    let series = SeriesRow {
-        labels: 0..labels.len() as u32,
-        hash: series_hash(TENANT, &labels),
-        samples: 0..1,
-        histograms: 0..0,
-        exemplars: 0..0,
-    };
-    let samples = vec![SampleRow { t, v: value(client, t), start: 0 }];
-    let batch = Batch { labels, series: vec![series], samples, ..Batch::default() };
     let tenant = TenantId::new(TENANT).map_err(|_| IngestError::Stopping)?;
+    let mut batch = Batch::default();
+    push(&mut batch, &tenant, &labels_of(client), SampleRow { t, v: value(client, t), start: 0 });
     let budget = SeriesBudgets::default().of(&tenant);
     let request =
         Request { tenant: &tenant, batch: &batch, out_of_order_ms: OUT_OF_ORDER_MS, budget: &budget, series_limit: 0 };
