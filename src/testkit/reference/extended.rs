@@ -23,6 +23,20 @@ fn on_line(a: &FloatPoint, b: &FloatPoint, t: i64, is_counter: bool) -> f64 {
     from + (b.v - from) * (t - a.t) as f64 / (b.t - a.t) as f64
 }
 
+/// A part of what a histogram has counted, bucket by bucket: empty ones stay, as nothing is put together.
+fn share_of(h: &Histogram, through: f64) -> Histogram {
+    let part = |counts: &[f64]| counts.iter().map(|v| v * through).collect();
+    Histogram {
+        integer: false,
+        zero_count: h.zero_count * through,
+        count: h.count * through,
+        sum: h.sum * through,
+        positive: part(&h.positive),
+        negative: part(&h.negative),
+        ..h.clone()
+    }
+}
+
 /// Indexes of the samples at or next beyond the edges of a window; `None` where no sample counts.
 fn bracket(times: &[i64], window: &Window, smoothed: bool) -> Option<(usize, usize)> {
     let newest = times.len().checked_sub(1)?;
@@ -196,11 +210,10 @@ impl Evaluator<'_> {
             return None;
         }
         let through = (t - a.t) as f64 / (b.t - a.t) as f64;
-        let mut out = Apart::of(&b.h);
         if is_counter && is_reset(&b.h, &a.h) {
-            out.scale(|v| v * through);
-            return Some(out.whole());
+            return Some(share_of(&b.h, through));
         }
+        let mut out = Apart::of(&b.h);
         for (sign, doing) in [(-1.0, Doing::Subtraction), (1.0, Doing::Addition)] {
             match out.add(&a.h, sign) {
                 Ok(noticed) if noticed.bounds_reconciled => self.notes.info(span, notes::bounds_reconciled(doing)),
@@ -236,7 +249,8 @@ impl Evaluator<'_> {
             let after = around.histograms.iter().find(|p| p.t >= t);
             return Ok(match (before, after) {
                 (Some(a), Some(b)) => {
-                    let is_counter = b.h.reset_hint != ResetHint::Gauge;
+                    // A line with a gauge at either end is a gauge's.
+                    let is_counter = [a, b].iter().all(|p| p.h.reset_hint != ResetHint::Gauge);
                     self.between(a, b, t, is_counter, metric, span).map(|h| Sample::Histogram(h.into()))
                 }
                 (Some(a), None) => Some(Sample::Histogram(a.h.clone())),
