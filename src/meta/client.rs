@@ -135,6 +135,15 @@ impl Client {
 
     /// Waits until everything meta answered before now is in the views of this node.
     pub async fn barrier(&self) -> Result<u64, RaftError> {
-        self.group.read_index().await
+        let deadline = self.clock.monotonic() + PATIENCE;
+        loop {
+            match self.group.read_index().await {
+                // On its way from a voter to a learner a replica is neither for a moment.
+                Err(RaftError::NoSuchGroup { .. }) if self.clock.monotonic() < deadline => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 }
