@@ -59,6 +59,7 @@ impl Source for HeadSource {
         let series = found.into_iter().map(|s| SelectedSeries {
             labels: s.labels.clone(),
             place: 0,
+            partition: 0,
             batch: 0,
             cursor: Box::new(HeadCursor(s.into_cursor())),
         });
@@ -107,6 +108,7 @@ impl Source for BlockSource {
             let series = found.into_iter().map(|s| SelectedSeries {
                 labels: s.labels,
                 place: 0,
+                partition: 0,
                 batch: 0,
                 cursor: Box::new(Whole(Some(s.samples))),
             });
