@@ -200,7 +200,7 @@ impl Cells {
         };
         let bytes = data.split_off(..steps.checked_mul(8 * columns)?)?;
         let values = bytes.as_chunks::<8>().0.iter().map(|v| f64::from_le_bytes(*v));
-        let mut column = |n: usize| values.clone().skip(n * steps).take(steps).collect::<Vec<f64>>();
+        let column = |n: usize| values.clone().skip(n * steps).take(steps).collect::<Vec<f64>>();
         Some(match op {
             AggregateOp::Min => Self::Min(column(0)),
             AggregateOp::Max => Self::Max(column(0)),

@@ -66,7 +66,21 @@ impl<'a> Evaluation<'a> {
         let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
         let kept = (0, plan.nodes.len() * size_of::<Option<Value>>());
         let (said, entangled, partials) = (Said::default(), false, Partials::default());
-        Self { plan, options, values, fetched, budget, kept, cancel, helpers, notes, said, removal, entangled, partials }
+        Self {
+            plan,
+            options,
+            values,
+            fetched,
+            budget,
+            kept,
+            cancel,
+            helpers,
+            notes,
+            said,
+            removal,
+            entangled,
+            partials,
+        }
     }
 
     /// Evaluates all nodes and returns the value of the root.

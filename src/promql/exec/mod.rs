@@ -127,6 +127,11 @@ impl Engine {
         Self { options, helpers: Arc::default() }
     }
 
+    /// How it evaluates.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
     /// The same engine with threads that help it, which others may share.
     pub fn with_helpers(self, helpers: Arc<Helpers>) -> Self {
         Self { helpers, ..self }

@@ -5,9 +5,13 @@
 //!
 //! *Not here:* computing and merging (`aggregate`, `grouping`), how bytes are sent (`query`).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use super::cells::Cells;
+use crate::error::{Error, Kind};
 use crate::model::Labels;
 use crate::promql::annotations::{Annotations, Severity};
 use crate::promql::operator::AggregateOp;
@@ -91,6 +95,20 @@ pub enum Malformed {
     Incomplete(usize),
 }
 
+impl From<Malformed> for Error {
+    fn from(e: Malformed) -> Self {
+        Self::new(Kind::Corrupt, format!("read partial results: {e}"))
+    }
+}
+
+impl Row {
+    /// Bytes held, about; written it has as many.
+    pub fn bytes(&self, shape: Shape) -> usize {
+        let cells = shape.steps * Cells::bytes_per_step(shape.op);
+        size_of::<Self>() + self.labels.heap_bytes() + self.first.heap_bytes() + cells
+    }
+}
+
 /// The bytes of partial results in pieces, aggregations numbered as they come; `None` where an annotation cannot be written.
 pub fn pieces(partials: &[Partial]) -> Option<Vec<Vec<u8>>> {
     let (mut done, mut out) = (Vec::new(), Vec::new());
@@ -143,11 +161,7 @@ impl Reader {
     }
 
     /// Reads a piece; `admit` is asked for the bytes of each thing before it is held.
-    pub fn read<E: From<Malformed>>(
-        &mut self,
-        mut data: &[u8],
-        admit: &mut dyn FnMut(usize) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn read(&mut self, mut data: &[u8], admit: &mut dyn FnMut(usize) -> Result<(), Error>) -> Result<(), Error> {
         while let Some((kind, rest)) = data.split_first() {
             data = rest;
             let number = take_number(&mut data).ok_or_else(|| malformed("number", data))?;

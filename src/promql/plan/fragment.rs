@@ -70,7 +70,9 @@ impl Plan {
         match &node.op {
             _ if id == leaf => true,
             op if node.streamed => op.streams().is_some(),
-            Op::Number(_) | Op::String(_) | Op::Time | Op::Repeat(_) | Op::ScalarBinary { .. } | Op::Call { .. } => true,
+            Op::Number(_) | Op::String(_) | Op::Time | Op::Repeat(_) | Op::ScalarBinary { .. } | Op::Call { .. } => {
+                true
+            }
             _ => false,
         }
     }
