@@ -711,15 +711,13 @@ async fn an_asker_that_goes_away_ends_what_was_evaluated_for_it() {
         Arc::new(move |_, request| server.evaluate(request).map(Ok).boxed())
     };
     let far = world.distributing(0b0001, 1 << 30, world.ask(), Some(evaluate));
-    let locked: Vec<_> = world.shards.iter().map(|shard| shard.state.read()).collect();
-    drop(locked);
     let blocked = Arc::clone(&world.shards[3].state);
-    let (begun, let_go) = std::sync::mpsc::channel::<()>();
+    let (let_go, may_go) = std::sync::mpsc::channel::<()>();
     let (is_locked, locked) = tokio::sync::oneshot::channel();
     let holder = std::thread::spawn(move || {
         let _write = blocked.write();
         is_locked.send(()).unwrap();
-        let _ = let_go.recv();
+        let _ = may_go.recv();
     });
     locked.await.unwrap();
     let asking = tokio::spawn(async move { answer(&far, "sum(x_total)", NOW).await });
@@ -733,7 +731,7 @@ async fn an_asker_that_goes_away_ends_what_was_evaluated_for_it() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     drop(fragment);
-    begun.send(()).unwrap();
+    let_go.send(()).unwrap();
     holder.join().unwrap();
     while !server.active().list(None).is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
