@@ -129,10 +129,14 @@ async fn nodes_that_have_a_part_of_the_shards_aggregate_for_each_other_and_answe
     let mut ledger = Ledger::default();
     for round in 0..40 {
         if round == 20 {
-            // From here on it is blocks and heads.
+            // From here on it is a block of several shards, blocks of one each, and heads.
             for api in &apis {
                 api.flush().await;
             }
+            assert!(apis[0].compact().await > 0);
+        }
+        if round == 30 {
+            apis[1].flush().await;
         }
         assert!(ledger.write(&apis[round as usize % 3], METRIC, 0..200, base + round * 15_000).await);
     }
