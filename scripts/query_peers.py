@@ -76,6 +76,8 @@ def peak_bytes(pid):
 
 def start_server(name, port, directory):
     command, _ = peers.servers(port, directory)[name]
+    if name == "prometheus":
+        command += ["--query.timeout=10m"]
     if name == "metrolith":
         command += ["--compaction-check-interval", "1s", "--compaction-quiet-period", "0s"]
     log = f"{directory}/log"
@@ -138,6 +140,8 @@ def main():
     for name in names:
         print(f"queries: {name}: {SERIES} series x {SCRAPES} scrapes", file=sys.stderr)
         measured[name] = measure(name, start, end)
+        for query, row in measured[name].items():
+            print(f"  {query}: {1000 * row['cpu']:.0f} ms, {row['peak'] / 1e6:.1f} MB", file=sys.stderr)
     print(f"{SERIES} series x {SCRAPES} scrapes of {INTERVAL} s, step {STEP} s, {ROUNDS} rounds, {os.cpu_count()} cores\n")
     head = ["query"] + [f"{n}: CPU ms, peak MB, series, points" for n in names]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

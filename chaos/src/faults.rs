@@ -15,7 +15,9 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use tokio::process::Command;
 
 use crate::broken;
+use crate::bucket::Trouble;
 use crate::cluster::Cluster;
+use crate::delay::Delay;
 use crate::hosts::run;
 use crate::schedule::{Kind, Step};
 
@@ -62,12 +64,21 @@ pub async fn perform(cluster: &mut Cluster, step: Step, rng: &mut StdRng) -> Res
             tokio::time::sleep(hold).await;
             (vec![victim], dropped(cluster).await?)
         }
+        Kind::Delay => {
+            let delay = Delay::begin(victim).await?;
+            tokio::time::sleep(hold).await;
+            let frames = delay.end().await?;
+            (vec![victim], (frames > 0).then(|| format!("{frames} frames came late")))
+        }
         Kind::DiskFull => disk_full(cluster, hold).await?,
         Kind::SyncFails => sync_fails(cluster, victim).await?,
         Kind::Rolling => rolling(cluster).await?,
         Kind::Replace => replace(cluster, victim, hold, rng.random()).await?,
         Kind::Grow => grow(cluster).await?,
         Kind::Shrink => shrink(cluster, rng).await?,
+        Kind::BucketAway => bucket(cluster, Trouble::Away, hold).await?,
+        Kind::BucketSlow => bucket(cluster, Trouble::Slow, hold).await?,
+        Kind::BucketFails => bucket(cluster, Trouble::Failing, hold).await?,
         Kind::Skew => {
             skew(cluster, victim, hold, if rng.random() { 1 } else { -1 } * rng.random_range(60..=300)).await?
         }
@@ -190,6 +201,15 @@ async fn sync_fails(cluster: &mut Cluster, victim: usize) -> Result<Hit> {
     };
     cluster.start(&[victim]).await?;
     Ok((vec![victim], Some(format!("ended with {status}"))))
+}
+
+/// Makes trouble in the bucket while every node wants to write to it.
+async fn bucket(cluster: &Cluster, trouble: Trouble, hold: Duration) -> Result<Hit> {
+    cluster.setup.bucket.set(Some(trouble));
+    // Whether they come through is seen later: what they hold is written again at the end.
+    let _ = tokio::time::timeout(hold, cluster.flush()).await;
+    let hit = cluster.setup.bucket.set(None);
+    Ok((Vec::new(), (hit > 0).then(|| format!("{hit} requests had to do with it"))))
 }
 
 async fn rolling(cluster: &mut Cluster) -> Result<Hit> {

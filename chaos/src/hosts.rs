@@ -19,6 +19,9 @@ const RULES: &str = "table bridge chaos {
 }
 ";
 
+/// The bridge's own address, in the network of all nodes.
+const SWITCH: &str = "10.77.0.254";
+
 /// Where nodes run.
 #[derive(Debug, Clone)]
 pub enum Hosts {
@@ -44,7 +47,7 @@ impl Hosts {
         let switch = format!("{prefix}sw");
         ip(&["netns", "add", &switch]).await?;
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]).await?;
-        ip(&["-n", &switch, "addr", "add", "10.77.0.254/24", "dev", "br0"]).await?;
+        ip(&["-n", &switch, "addr", "add", &format!("{SWITCH}/24"), "dev", "br0"]).await?;
         ip(&["-n", &switch, "link", "set", "br0", "up"]).await?;
         ip(&["-n", &switch, "link", "set", "lo", "up"]).await?;
         for slot in 0..n {
@@ -89,6 +92,14 @@ impl Hosts {
         }
     }
 
+    /// Where the bucket listens.
+    pub fn bucket(&self) -> &'static str {
+        match self {
+            Self::Namespaces(_) => SWITCH,
+            Self::Loopback(_) => "127.0.0.1",
+        }
+    }
+
     /// What to write before a command that shall run on the host of a node.
     pub fn enter(&self, slot: usize) -> Vec<String> {
         match self {
@@ -126,7 +137,7 @@ impl Hosts {
 }
 
 /// The bridge's end of a node's link.
-fn port(slot: usize) -> String {
+pub fn port(slot: usize) -> String {
     format!("p{slot}")
 }
 

@@ -3,8 +3,10 @@
 //! *Invariants:* exit code 0 is valid, 1 invalid, 2 unknown, 3 valid with a bar missed.
 
 mod api;
+mod bucket;
 mod check;
 mod cluster;
+mod delay;
 mod faults;
 mod gaps;
 mod history;
@@ -25,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::hosts::Hosts;
 use crate::report::Word;
 use crate::run::Plan;
-use crate::schedule::{Kind, Profile};
+use crate::schedule::{Kind, Means, Profile};
 
 const USAGE: &str = "\
 chaos [--profile short|kill-leader|kill-all|elastic|long] [--seed N] [--dir DIR] [--seconds N] [--shards N]
@@ -180,8 +182,10 @@ async fn carry_out(options: Options, hosts: Hosts) -> Result<ExitCode> {
     }
     std::fs::create_dir_all(&options.dir)?;
     let dir = options.dir.canonicalize()?;
-    let (strace, faketime) = (Path::new("/usr/bin/strace").exists(), Path::new(FAKETIME).exists());
-    let impossible = |kind: &Kind| Some((*kind, kind.impossible(hosts.namespaces(), strace, faketime)?));
+    let there = |path: &str| Path::new(path).exists();
+    let (strace, faketime) = (there("/usr/bin/strace"), there(FAKETIME));
+    let means = Means { namespaces: hosts.namespaces(), tap: there("/dev/net/tun"), strace, faketime };
+    let impossible = |kind: &Kind| Some((*kind, kind.impossible(means)?));
     let mut left_out: Vec<(Kind, &'static str)> = options.profile.kinds.iter().filter_map(impossible).collect();
     left_out.dedup();
     for (kind, why) in &left_out {
@@ -193,7 +197,8 @@ async fn carry_out(options: Options, hosts: Hosts) -> Result<ExitCode> {
     }
     let faketime = (faketime && kinds.contains(&Kind::Skew)).then(|| PathBuf::from(FAKETIME));
     let setpriv = Path::new("/usr/bin/setpriv").exists();
-    let setup = node::Setup { binary, dir: dir.clone(), hosts, faketime, shards: options.shards, setpriv };
+    let bucket = bucket::Bucket::start(hosts.bucket(), &dir.join("bucket"))?;
+    let setup = node::Setup { binary, dir: dir.clone(), hosts, bucket, faketime, shards: options.shards, setpriv };
     let mut ended = ended()?;
     let plan = Plan { profile: options.profile, seed: options.seed, setup, left_out };
     let (word, met) = run::run(plan, async move { ended.next().await }).await?;

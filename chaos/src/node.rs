@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
 use crate::broken;
+use crate::bucket::Bucket;
 use crate::hosts::{Hosts, run};
 
 /// What all nodes are started with.
@@ -24,6 +25,8 @@ pub struct Setup {
     pub dir: PathBuf,
     /// Where nodes run.
     pub hosts: Hosts,
+    /// Where their history goes.
+    pub bucket: Bucket,
     /// The library that shifts clocks, if any shall be shifted.
     pub faketime: Option<PathBuf>,
     /// Number of shards.
@@ -80,10 +83,10 @@ impl Node {
             .arg("serve")
             .args(["--data-dir".as_ref(), dir.join("data").as_os_str()])
             .args(["--http", self.url.trim_start_matches("http://"), "--grpc", &self.grpc, "--node-name", &self.name])
-            .arg("--bucket")
-            .arg(format!("file://{}", setup.dir.join("bucket").display()))
+            .args(["--bucket", &setup.bucket.url()])
             .args(["--shards", &setup.shards.to_string(), "--enable-admin-api", "true"])
             .args(["--self-monitoring-enabled", "false"])
+            .envs(setup.bucket.environment())
             .env("RUST_BACKTRACE", "1")
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone()?)

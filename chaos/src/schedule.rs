@@ -25,6 +25,8 @@ pub enum Kind {
     CutOneWay,
     /// A third of what a node sends to the others is lost.
     Loss,
+    /// What a node sends and gets comes late and in another order.
+    Delay,
     /// The disk of a node is full.
     DiskFull,
     /// A node's fsync fails with EIO.
@@ -39,6 +41,25 @@ pub enum Kind {
     Shrink,
     /// The clock of a node jumps.
     Skew,
+    /// The bucket cannot be reached.
+    BucketAway,
+    /// The bucket takes seconds for everything.
+    BucketSlow,
+    /// The bucket fails most requests, some of them after it did what was asked.
+    BucketFails,
+}
+
+/// What faults can be made with here.
+#[derive(Debug, Clone, Copy)]
+pub struct Means {
+    /// Network namespaces.
+    pub namespaces: bool,
+    /// TAP devices.
+    pub tap: bool,
+    /// `strace`.
+    pub strace: bool,
+    /// libfaketime.
+    pub faketime: bool,
 }
 
 impl Kind {
@@ -52,6 +73,7 @@ impl Kind {
             Self::Cut => "cut",
             Self::CutOneWay => "cut-one-way",
             Self::Loss => "loss",
+            Self::Delay => "delay",
             Self::DiskFull => "disk-full",
             Self::SyncFails => "sync-fails",
             Self::Rolling => "rolling-restart",
@@ -59,17 +81,21 @@ impl Kind {
             Self::Grow => "grow",
             Self::Shrink => "shrink",
             Self::Skew => "clock-skew",
+            Self::BucketAway => "bucket-away",
+            Self::BucketSlow => "bucket-slow",
+            Self::BucketFails => "bucket-fails",
         }
     }
 
     /// Why it cannot be done here, if it cannot.
-    pub fn impossible(self, namespaces: bool, strace: bool, faketime: bool) -> Option<&'static str> {
+    pub fn impossible(self, means: Means) -> Option<&'static str> {
         match self {
-            Self::Cut | Self::CutOneWay | Self::Loss | Self::DiskFull if !namespaces => {
+            Self::Cut | Self::CutOneWay | Self::Loss | Self::Delay | Self::DiskFull if !means.namespaces => {
                 Some("needs network namespaces")
             }
-            Self::SyncFails if !strace => Some("needs strace"),
-            Self::Skew if !faketime => Some("needs libfaketime"),
+            Self::Delay if !means.tap => Some("needs /dev/net/tun"),
+            Self::SyncFails if !means.strace => Some("needs strace"),
+            Self::Skew if !means.faketime => Some("needs libfaketime"),
             _ => None,
         }
     }
@@ -127,8 +153,23 @@ impl Profile {
     /// A profile by its name.
     pub fn named(name: &str) -> Option<Self> {
         use Kind::*;
-        let few =
-            vec![KillLeader, KillMajority, KillAll, Pause, Cut, CutOneWay, Loss, DiskFull, SyncFails, Rolling, Replace];
+        let few = vec![
+            KillLeader,
+            KillMajority,
+            KillAll,
+            Pause,
+            Cut,
+            CutOneWay,
+            Loss,
+            Delay,
+            DiskFull,
+            SyncFails,
+            Rolling,
+            Replace,
+            BucketAway,
+            BucketSlow,
+            BucketFails,
+        ];
         let short = Self {
             name: "short",
             nodes: 3,

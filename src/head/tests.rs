@@ -12,6 +12,7 @@ use crate::model::{
     Columns, ExemplarRow, Histogram, Labels, MatchOp, Matcher, MetadataRow, MetricType, SeriesId, Span, TenantId,
     TimeRange, stale_nan,
 };
+use crate::testkit::golden::golden;
 
 const LIMIT: i64 = 3_600_000;
 
@@ -372,4 +373,44 @@ fn exemplars_and_metadata_are_bounded_and_survive_restores() {
     assert_eq!(head.metadata(&tenant(), Some("m")).len(), 2);
     assert_eq!(head.metadata(&tenant(), None).len(), 2);
     assert_eq!(head.window_series(0, 0).tenants[0].exemplars[0].exemplars.len(), 2);
+}
+
+/// A head with something of everything.
+fn full() -> Head {
+    let mut head = Head::new(HeadOptions { exemplars: 2, metadata_metrics: 2 }, 0);
+    for n in 0..3 {
+        let id = create(&mut head, &tenant(), &series_label(n));
+        for t in 0..20 {
+            head.append_float(id, t * 15_000, (t * t) as f64, if n == 0 { 1 } else { 0 }, LIMIT);
+        }
+        // Out of order.
+        head.append_float(id, 7_500, 0.5, 0, LIMIT);
+    }
+    let id = create(&mut head, &tenant(), &labels(&[("__name__", "h")]));
+    for n in 1..5u32 {
+        head.append_histogram(id, i64::from(n) * 15_000, Arc::new(simple_histogram(n)), 0, LIMIT);
+    }
+    head.append_exemplar(id, &ExemplarRow { t: 9, v: 0.5, labels: labels(&[("trace_id", "abc")]) });
+    let row = MetadataRow { metric: "h".into(), kind: MetricType::Histogram, help: "one".into(), unit: "s".into() };
+    head.put_metadata(&tenant(), row);
+    head
+}
+
+fn all_rows(head: &Head) -> Vec<Vec<(i64, u64, bool, i64)>> {
+    head.select(&tenant(), &[], TimeRange::all()).into_iter().map(|series| rows(&read(series))).collect()
+}
+
+#[test]
+fn snapshots_and_parts_of_the_release_before_are_read() {
+    let head = full();
+    let mut snapshot = Vec::new();
+    head.snapshot().write(&mut snapshot).unwrap();
+    let back = Head::restore(&mut &golden("head_snapshot_1.bin", &snapshot)[..], 0).unwrap();
+    back.check_invariants();
+    assert_eq!(all_rows(&back), all_rows(&head));
+    let cut = head.part(&tenant(), Want::Samples, &[], TimeRange::all(), |_| Ok::<_, ()>(())).unwrap();
+    let pieces: Vec<u8> = cut.into_pieces().flat_map(|piece| piece.unwrap()).collect();
+    let mut reader = PartReader::default();
+    reader.read(&golden("head_part_1.bin", &pieces)).unwrap();
+    assert_eq!(all_rows(&reader.finish().unwrap()), all_rows(&head));
 }

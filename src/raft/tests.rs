@@ -14,6 +14,7 @@ use crate::model::ids::NodeId;
 
 mod cluster;
 mod crash;
+mod golden;
 mod openraft_suite;
 mod single;
 

@@ -1,6 +1,7 @@
 //! What tests share: builders, sources in memory and over a head and blocks, the PromQL script runner, the reference
 //! evaluator, the simulator of a cluster.
 
+pub mod golden;
 pub mod memory_source;
 pub mod reference;
 pub mod script;

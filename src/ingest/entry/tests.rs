@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Histogram, ResetHint, Span};
+use crate::testkit::golden::golden;
 
 fn histogram() -> Histogram {
     Histogram {
@@ -123,4 +124,28 @@ fn a_section_of_another_node_is_taken_only_if_all_of_it_can_be_read_and_it_makes
     let mut section = SectionBuilder::default();
     section.float(SeriesRef::Known(7), &SampleRow { t: 5, v: 1.5, start: 0 });
     assert!(check_known(&section.finish("..", 0)).is_err());
+}
+
+/// What the logs of running nodes hold.
+#[test]
+fn entries_of_the_release_before_are_read() {
+    let mut b = SectionBuilder::default();
+    let new = b.new_series(7, "\u{1}a\u{1}1");
+    b.float(SeriesRef::Known(900), &SampleRow { t: 1_700_000_000_000, v: -0.0, start: 0 });
+    b.float(new, &SampleRow { t: 1_700_000_000_000, v: 1.5, start: 1_600_000_000_000 });
+    b.histogram(new, &HistogramRow { t: 3, h: Arc::new(histogram()), start: 9 });
+    b.exemplar(SeriesRef::Known(1), &ExemplarRow { t: 4, v: 0.5, labels: Labels::from_pairs([("trace_id", "x")]) });
+    b.metadata(&MetadataRow { metric: "up".into(), kind: MetricType::Gauge, help: "is it".into(), unit: "".into() });
+    let section = b.finish("team-a", 3_600_000);
+    let kept = |name: &str, entry: Bytes| golden(name, &entry);
+    let append = kept("entry_append_1.bin", append_entry([section.as_slice()].into_iter()));
+    assert!(read_all(&append).is_ok());
+    let Ok(Command::Append(sections)) = Command::decode(&append) else { panic!("not an append") };
+    assert_eq!((sections[0].tenant, sections[0].float_count()), ("team-a", 2));
+    let close = kept("entry_close_1.bin", close_entry(-7_200_000));
+    assert!(matches!(Command::decode(&close), Ok(Command::Close { window_start: -7_200_000 })));
+    let flushed = kept("entry_flushed_1.bin", flushed_entry(12, &[("a".into(), 3)]));
+    assert!(matches!(Command::decode(&flushed), Ok(Command::Flushed { sequence: 12, .. })));
+    let seal = kept("entry_seal_1.bin", seal_entry());
+    assert!(matches!(Command::decode(&seal), Ok(Command::Seal)));
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::ingest::series_budget::SeriesBudget;
 use crate::model::labels::series_hash;
 use crate::model::{ExemplarRow, Histogram, Labels, MetadataRow, MetricType, TenantId};
+use crate::testkit::golden::golden;
 
 const TENANT: &str = "team-a";
 
@@ -178,4 +179,17 @@ fn labels_longer_than_announced_are_refused() {
     let all = 200 * label.canonical().len();
     assert!(read(all).is_ok());
     assert_eq!(read(all - 1).unwrap_err().what, "labels of a row");
+}
+
+#[test]
+fn rows_of_the_release_before_are_read() {
+    let pairs = |pod: &str| vec![("__name__".to_owned(), "up".to_owned()), ("pod".to_owned(), pod.to_owned())];
+    let content: Content = (vec![(1_700_000_000_000, 1.5f64.to_bits(), 9)], vec![(4, 2)], vec![5]);
+    let batch = batch(&[(pairs("a-1"), content.clone()), (pairs("a-2"), content)], &["is it".to_owned()]);
+    let packed = packed(&batch, &[0, 1]);
+    assert_eq!(packed.uncompressed, 0);
+    let kept = golden("rows_1.bin", &packed.bytes);
+    let back = unpacked(Packed { bytes: kept.into(), uncompressed: 0 }).unwrap();
+    let all = |batch: &Batch| batch.series.iter().map(|row| said(batch, row)).collect::<Vec<_>>();
+    assert_eq!((all(&back), &back.metadata), (all(&batch), &batch.metadata));
 }
