@@ -78,7 +78,7 @@ impl Source for Packed<'_> {
             let found = self.0.select_packed(&request.matchers, request.range).await;
             let mut gathered = Gathered::default();
             gathered.add_block((1, 1), found.map_err(|e| Error::new(e.kind(), e.to_string()))?);
-            Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
+            Ok(SeriesSet { series: gathered.into_series(|_| 0), warnings: Vec::new() })
         })
     }
 }
