@@ -619,6 +619,7 @@ async fn sums_move_far_less_than_heads() {
             let moved = heads.take().1;
             assert_eq!(answer(&helped, query, times).await, want);
             let with_help = heads.take().1 + parts.take().1;
+            println!("{query}: {with_help} bytes instead of {moved}");
             assert!(with_help * 8 < moved, "{query} {times:?}: {with_help} bytes instead of {moved}");
         }
     }

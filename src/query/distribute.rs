@@ -253,3 +253,49 @@ fn refused(node: NodeId, failure: &Failure) -> Refused {
         _ => Refused::Everywhere(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::{Placement, ShardMap, shard_group};
+    use crate::model::Epoch;
+    use crate::raft::ReplicaId;
+
+    /// Shards by the nodes that have them.
+    fn state(placed: &[&[u64]]) -> (meta::State, ShardMap) {
+        let map = ShardMap { epoch: Epoch(1), shards: placed.len() as u32 };
+        let mut state = meta::State { epochs: vec![map], ..meta::State::default() };
+        for (shard, nodes) in map.ids().zip(placed) {
+            let replicas = nodes.iter().map(|n| (ReplicaId(u64::from(shard.0) * 10 + n), NodeId(*n))).collect();
+            state.groups.insert(shard_group(map.epoch, shard), Placement { replicas, ..Placement::default() });
+        }
+        (state, map)
+    }
+
+    fn shared(placed: &[&[u64]], missing: &[u32], failed: &[u64]) -> Result<Vec<(u64, Vec<u32>)>, String> {
+        let (state, map) = state(placed);
+        let missing = missing.iter().copied().map(ShardId).collect();
+        let failed = failed.iter().copied().map(NodeId).collect();
+        let shared = share(&state, map, &missing, &failed).map_err(|e| e.message)?;
+        Ok(shared.into_iter().map(|(node, shards)| (node.0, shards.iter().map(|s| s.0).collect())).collect())
+    }
+
+    #[test]
+    fn as_few_nodes_are_asked_as_have_all_shards_and_each_shard_once() {
+        let placed: [&[u64]; 4] = [&[1, 2], &[2, 3], &[3, 4], &[2, 4]];
+        assert_eq!(shared(&placed, &[0, 1, 3], &[]).unwrap(), [(2, vec![0, 1, 3])]);
+        let two = shared(&placed, &[0, 1, 2, 3], &[]).unwrap();
+        assert_eq!(two.len(), 2);
+        let mut all: Vec<u32> = two.into_iter().flat_map(|(_, shards)| shards).collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_node_that_failed_is_not_asked_again_and_a_shard_without_another_one_is_an_error() {
+        let placed: [&[u64]; 2] = [&[1, 2], &[2, 3]];
+        assert_eq!(shared(&placed, &[0, 1], &[2]).unwrap(), [(1, vec![0]), (3, vec![1])]);
+        assert_eq!(shared(&placed, &[0, 1], &[2, 3]).unwrap_err(), "no node evaluates shard 1");
+        assert_eq!(shared(&[&[]], &[0], &[]).unwrap_err(), "no node evaluates shard 0");
+    }
+}
