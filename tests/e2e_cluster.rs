@@ -180,6 +180,9 @@ async fn nothing_acknowledged_is_lost_when_nodes_are_killed_one_after_another() 
         let victim = kill % 3;
         cluster.kill9(victim);
         tokio::time::sleep(Duration::from_millis(rng.random_range(1500..3000))).await;
+        let told = cluster.status().await.unwrap();
+        let silent = told["nodes"].as_array().unwrap().iter().filter(|node| node["answers"] == false).count();
+        assert_eq!(silent, 1, "{}", told["nodes"]);
         cluster.start_again(victim).await;
     }
     let (ledger, to) = load.end().await;

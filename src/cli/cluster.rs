@@ -132,7 +132,9 @@ fn table(data: &Value) -> String {
     for node in nodes() {
         let leads = groups(data).filter(|group| group["leader"] == node["id"]).count();
         let meta = if node["votesInMeta"] == true { "voter" } else { "learner" };
-        let mut row = vec![cell(&node["name"]), cell(&node["id"]), cell(&node["zone"]), cell(&node["status"])];
+        // What it is meant to do is of little use while nobody hears of it.
+        let status = if node["answers"] == false { "silent".to_owned() } else { cell(&node["status"]) };
+        let mut row = vec![cell(&node["name"]), cell(&node["id"]), cell(&node["zone"]), status];
         row.extend([meta.to_owned(), cell(&node["replicas"]), leads.to_string()]);
         row.extend([cell(&node["grpc"]), cell(&node["http"]), cell(&node["version"])]);
         rows.push(row);
@@ -179,14 +181,14 @@ mod tests {
     #[test]
     fn a_cluster_is_shown_as_two_tables() {
         let node = |id: u64, name: &str, status: &str, votes: bool| {
-            json!({"id": id, "name": name, "zone": "", "status": status, "votesInMeta": votes, "replicas": 2,
-                "grpc": format!("{name}:9010"), "http": "", "version": "0.1.0"})
+            json!({"id": id, "name": name, "zone": "", "status": status, "answers": id != 13, "votesInMeta": votes,
+                "replicas": 2, "grpc": format!("{name}:9010"), "http": "", "version": "0.1.0"})
         };
         let on = |nodes: &[u64]| nodes.iter().map(|node| json!({"node": node})).collect::<Vec<_>>();
         let data = json!({
             "cluster": "c1", "epoch": 2, "shards": 1, "replication": 3,
             "epochs": [{"epoch": 1, "shards": 1}, {"epoch": 2, "shards": 1}],
-            "nodes": [node(1, "a", "active", true), node(12, "b", "draining", false)],
+            "nodes": [node(1, "a", "active", true), node(12, "b", "draining", false), node(13, "c", "active", false)],
             "groups": [
                 {"group": "0", "shard": null, "replicas": on(&[1]), "leader": 1, "preferred": 1},
                 {"group": "1", "shard": 0, "epoch": 2, "replicas": on(&[1, 12]), "leader": null, "preferred": 12},
@@ -198,6 +200,7 @@ cluster c1, 1 shards in epoch 2 (1 older still drain), 3 replicas wanted
 NODE  ID  ZONE  STATUS    META     REPLICAS  LEADS  GRPC    HTTP  VERSION
 a      1     –  active    voter           2      1  a:9010     –  0.1.0
 b     12     –  draining  learner         2      0  b:9010     –  0.1.0
+c     13     –  silent    learner         2      0  c:9010     –  0.1.0
 
 GROUP             REPLICAS  LEADER  PREFERRED
 meta              a         a       a

@@ -1,22 +1,30 @@
 //! A shard's way into its log: sections of concurrent requests leave in one entry.
 //!
 //! *Invariants:* sections keep the order in which they were queued; each is answered exactly once, also when the node
-//! stops. At most [`IN_FLIGHT`] entries of a shard are under way, so under load sections gather into larger entries and
-//! an idle shard proposes at once.
+//! stops. Few entries of a shard are under way at once, and those of a replicated one begin at least [`GATHER`] apart, so
+//! under load sections gather into larger entries and an idle shard proposes at once.
 //!
 //! *Not here:* building sections (`ingest::ingester`), replication (`raft`).
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::IngestError;
 use super::entry::append_entry;
 use super::reply::{SectionReply, read_append_reply};
 use crate::raft::Group;
 
-/// Entries of one shard under way at once: one being synced while the next is filled.
-const IN_FLIGHT: usize = 2;
+/// Entries of one shard under way at once: one being synced while the next is filled. Of a replicated one the next is
+/// filled until the one before is answered: an entry costs messages to other nodes, more than a few hundred samples do.
+const IN_FLIGHT: [usize; 2] = [2, 1];
+
+/// From one entry of a replicated shard to the next, at least.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Most bytes of sections in one entry (a single larger section still travels alone).
 const ENTRY_BYTES: usize = 1 << 20;
@@ -53,38 +61,75 @@ impl AppendQueue {
     }
 }
 
+/// Sections on their way into one entry.
+#[derive(Default)]
+struct Gathered {
+    sections: Vec<Waiting>,
+    bytes: usize,
+    /// The first section that found no room.
+    carried: Option<Waiting>,
+}
+
+impl Gathered {
+    fn push(&mut self, waiting: Waiting) {
+        let bytes = self.bytes + waiting.section.len();
+        if bytes > ENTRY_BYTES && !self.sections.is_empty() {
+            self.carried = Some(waiting);
+            return;
+        }
+        self.bytes = bytes;
+        self.sections.push(waiting);
+    }
+
+    fn is_full(&self) -> bool {
+        self.carried.is_some() || self.bytes >= ENTRY_BYTES
+    }
+
+    /// The sections of one entry; what found no room begins the next.
+    fn take(&mut self) -> Vec<Waiting> {
+        let carried = self.carried.take();
+        let taken = std::mem::take(self).sections;
+        carried.into_iter().for_each(|waiting| self.push(waiting));
+        taken
+    }
+}
+
 async fn run(group: Group, mut receiver: mpsc::Receiver<Waiting>) {
     let mut under_way = FuturesUnordered::new();
-    let mut carried: Option<Waiting> = None;
+    let mut gathered = Gathered::default();
+    let pause = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(pause);
+    let (mut pausing, mut open) = (false, true);
     loop {
-        if under_way.len() >= IN_FLIGHT {
-            under_way.next().await;
+        let replicated = group.is_replicated();
+        while open && !gathered.is_full() {
+            match receiver.try_recv() {
+                Ok(waiting) => gathered.push(waiting),
+                Err(e) => {
+                    open = e != TryRecvError::Disconnected;
+                    break;
+                }
+            }
+        }
+        let gathers = pausing && open && !gathered.is_full();
+        if !gathered.sections.is_empty() && under_way.len() < IN_FLIGHT[usize::from(replicated)] && !gathers {
+            under_way.push(propose(&group, gathered.take()));
+            pausing = replicated;
+            pause.as_mut().reset(Instant::now() + GATHER);
             continue;
         }
-        let first = match carried.take() {
-            Some(waiting) => waiting,
-            None => tokio::select! {
-                biased;
-                Some(()) = under_way.next() => continue,
-                received = receiver.recv() => match received {
-                    Some(waiting) => waiting,
-                    None => break,
-                },
-            },
-        };
-        let mut bytes = first.section.len();
-        let mut batch = vec![first];
-        while let Ok(waiting) = receiver.try_recv() {
-            bytes += waiting.section.len();
-            if bytes > ENTRY_BYTES {
-                carried = Some(waiting);
-                break;
-            }
-            batch.push(waiting);
+        if !open && gathered.sections.is_empty() && under_way.is_empty() {
+            return;
         }
-        under_way.push(propose(&group, batch));
+        tokio::select! {
+            Some(()) = under_way.next() => {}
+            () = &mut pause, if pausing => pausing = false,
+            received = receiver.recv(), if open && !gathered.is_full() => match received {
+                Some(waiting) => gathered.push(waiting),
+                None => open = false,
+            },
+        }
     }
-    while under_way.next().await.is_some() {}
 }
 
 async fn propose(group: &Group, batch: Vec<Waiting>) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::answer::Answer;
 use super::cluster::Placement;
@@ -19,13 +20,16 @@ use crate::env::Clock;
 use crate::error::{Error, HasKind, Kind};
 use crate::model::NodeId;
 use crate::peers::Peers;
-use crate::proto::v1::{ProposeRequest, ReadIndexRequest};
+use crate::proto::v1::{PingRequest, ProposeRequest, ReadIndexRequest};
 use crate::raft::{Group, GroupId, Members, RaftError, ReplicaId};
 
 /// How long a proposal waits for a leader, how often it asks again, and how long for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long a node may take to give a sign of life.
+const SIGN: Duration = Duration::from_millis(500);
 
 /// How long a leader may take to say who its members are.
 const SAY: Duration = Duration::from_secs(2);
@@ -112,6 +116,21 @@ impl Client {
             }
         }
         None
+    }
+
+    /// The nodes that give a sign of life now, this one among them.
+    pub async fn answering(&self) -> BTreeSet<NodeId> {
+        let me = self.peers.me().map(|me| me.node);
+        let nodes: Vec<NodeId> = self.views.current().nodes.keys().copied().collect();
+        let asked = nodes.into_iter().map(|node| async move {
+            if Some(node) == me {
+                return Some(node);
+            }
+            let mut client = self.peers.client(node).ok()?;
+            let answered = tokio::time::timeout(SIGN, client.ping(PingRequest {})).await;
+            matches!(answered, Ok(Ok(_))).then_some(node)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Waits until everything meta answered before now is in the views of this node.

@@ -61,6 +61,13 @@ impl Group {
         metrics.membership_config.membership().get_node(&replica.0).is_some()
     }
 
+    /// Whether there is another replica to replicate to.
+    pub fn is_replicated(&self) -> bool {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().nodes().nth(1).is_some()
+    }
+
     /// Whether this replica votes, as far as it knows: one that still catches up, or was never let in, does not.
     pub fn votes(&self) -> bool {
         let metrics = self.inner.raft.server_metrics();

@@ -21,6 +21,7 @@ async fn a_node_tells_its_cluster() {
     let first = &told["nodes"][0];
     assert_eq!((&first["id"], &first["name"], &first["zone"]), (&1.into(), &"first".into(), &"z".into()));
     assert_eq!((&first["status"], &first["votesInMeta"]), (&"active".into(), &true.into()));
+    assert_eq!(first["answers"], true);
     let meta = &told["groups"][0];
     assert_eq!((&meta["group"], &meta["leader"], &meta["preferred"]), (&"0".into(), &1.into(), &1.into()));
     assert_eq!(meta["replicas"][0]["node"], 1);

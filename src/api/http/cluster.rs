@@ -1,7 +1,7 @@
 //! The cluster as this node sees it, and what operators change of it.
 //!
-//! *Invariants:* looking never waits on meta; changing answers when meta has decided. Leaders are told as far as a replica
-//! on this node knows them.
+//! *Invariants:* looking never waits on meta, and for a node that is silent not long; changing answers when meta has decided.
+//! Leaders are told as far as a replica on this node knows them.
 //!
 //! *Not here:* what is allowed (`meta::state`), where replicas go (`meta::placement`).
 
@@ -22,8 +22,10 @@ use crate::raft::{Group, GroupId, ReplicaId};
 
 /// `GET /api/v1/cluster`.
 pub async fn status(State(app): State<App>) -> Response {
+    let answering = app.cluster.answering().await;
     let state = app.cluster.views.current();
-    let nodes: Vec<Value> = state.nodes.values().map(|node| describe_node(&state, node)).collect();
+    let nodes: Vec<Value> =
+        state.nodes.values().map(|node| describe_node(&state, node, answering.contains(&node.id))).collect();
     let group = |(id, placement): (&GroupId, &Placement)| describe_group(*id, placement, replica(&app, *id).as_ref());
     success(&json!({
         "cluster": state.cluster.map(|id| id.to_string()),
@@ -46,7 +48,7 @@ fn replica(app: &App, group: GroupId) -> Option<Group> {
     }
 }
 
-fn describe_node(state: &meta::State, node: &meta::Node) -> Value {
+fn describe_node(state: &meta::State, node: &meta::Node, answers: bool) -> Value {
     let voters =
         || state.groups.iter().flat_map(|(group, placement)| placement.replicas.values().map(move |on| (group, on)));
     let preferred = state.groups.values().filter_map(|placement| placement.replicas.get(&placement.preferred?));
@@ -60,6 +62,7 @@ fn describe_node(state: &meta::State, node: &meta::Node) -> Value {
             NodeStatus::Active => "active",
             NodeStatus::Draining => "draining",
         },
+        "answers": answers,
         "version": node.version,
         "votesInMeta": voters().any(|(group, on)| *group == meta::META && *on == node.id),
         "replicas": voters().filter(|(group, on)| **group != meta::META && **on == node.id).count(),
