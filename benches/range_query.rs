@@ -59,6 +59,7 @@ impl Source for HeadSource {
         let series = found.into_iter().map(|s| SelectedSeries {
             labels: s.labels.clone(),
             place: 0,
+            partition: 0,
             batch: 0,
             cursor: Box::new(HeadCursor(s.into_cursor())),
         });
@@ -77,7 +78,7 @@ impl Source for Packed<'_> {
             let found = self.0.select_packed(&request.matchers, request.range).await;
             let mut gathered = Gathered::default();
             gathered.add_block((1, 1), found.map_err(|e| Error::new(e.kind(), e.to_string()))?);
-            Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
+            Ok(SeriesSet { series: gathered.into_series(|_| 0), warnings: Vec::new() })
         })
     }
 }
@@ -107,6 +108,7 @@ impl Source for BlockSource {
             let series = found.into_iter().map(|s| SelectedSeries {
                 labels: s.labels,
                 place: 0,
+                partition: 0,
                 batch: 0,
                 cursor: Box::new(Whole(Some(s.samples))),
             });

@@ -100,11 +100,11 @@ impl Node {
         background.spawn(background::observe(Arc::clone(&ingest)));
         let cache = parts.cache().await?;
         let heads = parts.heads(shards.clone());
-        let roles = grpc::Roles { ingest: Arc::clone(&ingest), heads: heads.clone() };
+        let queries = Arc::new(parts.queries(shards.clone(), heads.clone(), cache.clone()));
+        let roles = grpc::Roles { ingest: Arc::clone(&ingest), heads, queries: Arc::clone(&queries) };
         if parts.roles.set(roles).is_err() {
             return Err(anyhow!("BUG: the roles of a node are built twice"));
         }
-        let queries = Arc::new(parts.queries(shards.clone(), heads, cache.clone()));
         background.spawn(parts.sweeper().run());
         let compactor = Arc::new(parts.compactor());
         if parts.config.compaction.enabled {

@@ -113,6 +113,61 @@ async fn what_is_acknowledged_by_one_node_is_answered_by_all() {
     cluster.stop_all().await;
 }
 
+/// How often a node merged what others had aggregated.
+async fn merged(api: &Api) -> u64 {
+    let (_, text) = api.get("/metrics").await.unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("metrolith_query_distributed_total{outcome=\"Merged\"} "));
+    line.map_or(0, |n| n.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_have_a_part_of_the_shards_aggregate_for_each_other_and_answer_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [("shards", "4"), ("replication", "1"), ("query-features", "promql-per-step-stats")];
+    let cluster = Cluster::start(dir.path(), 3, &flags).await;
+    let (base, apis) = (now_ms() - 40 * 60 * 1000, cluster.apis());
+    let mut ledger = Ledger::default();
+    for round in 0..40 {
+        if round == 20 {
+            // From here on it is a block of several shards, blocks of one each, and heads.
+            for api in &apis {
+                api.flush().await;
+            }
+            assert!(apis[0].compact().await > 0);
+        }
+        if round == 30 {
+            apis[1].flush().await;
+        }
+        assert!(ledger.write(&apis[round as usize % 3], METRIC, 0..200, base + round * 15_000).await);
+    }
+    let range = format!("start={}&end={}&step=30", base / 1000, base / 1000 + 600);
+    for query in [
+        format!("sum({METRIC} / 7)"),
+        format!("avg by (series) (rate({METRIC}[2m]))"),
+        format!("avg(sqrt({METRIC}))"),
+        format!("topk(3, sum without (x) ({METRIC} / 3))"),
+        format!("sum(rate({METRIC}[1m])) / count(rate({METRIC}[1m]))"),
+    ] {
+        let path = format!("/api/v1/query_range?query={query}&{range}");
+        // Where samples are counted everything is evaluated by the node that was asked.
+        let (status, whole) = apis[0].get(&format!("{path}&stats=all")).await.unwrap();
+        let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(status, 200, "{whole}");
+        assert!(!whole["data"]["result"].as_array().unwrap().is_empty(), "{whole}");
+        for (n, api) in apis.iter().enumerate() {
+            let before = merged(api).await;
+            let (_, found) = api.get(&path).await.unwrap();
+            let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+            for field in ["result", "infos", "warnings"] {
+                assert_eq!(found["data"][field], whole["data"][field], "node {n}: {query}: {field}");
+                assert_eq!(found[field], whole[field], "node {n}: {query}: {field}");
+            }
+            assert!(merged(api).await > before, "node {n}: {query}");
+        }
+    }
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_nodes_are_killed_one_after_another() {
     let dir = tempfile::tempdir().unwrap();

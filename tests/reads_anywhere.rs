@@ -35,9 +35,10 @@ use metrolith::peers::PeerError;
 use metrolith::promql::exec::Times;
 use metrolith::promql::exec::control::Limits;
 use metrolith::promql::source::{SelectRequest, Source};
-use metrolith::proto::v1::HeadPiece;
+use metrolith::proto::v1::{EvaluatePiece, EvaluateRequest, Failure, HeadPiece};
 use metrolith::query::blocks::Blocks;
 use metrolith::query::budget::NodeBudget;
+use metrolith::query::distribute::AskEvaluate;
 use metrolith::query::remote::AskNode;
 use metrolith::query::{HeadServer, Job, Leaf, Queries, QueryKind, QueryOptions, QueryRequest, ReadQuery, Remote};
 use metrolith::raft::{self, Bootstrap, Host, HostOptions, ReplicaId, StateMachine};
@@ -114,6 +115,11 @@ impl World {
 
     /// A node that has the shards whose bit is set, and asks for the others.
     fn queries(&self, here: u32, max_bytes: usize, ask: AskNode) -> Arc<Queries> {
+        self.distributing(here, max_bytes, ask, None)
+    }
+
+    /// As [`World::queries`], one that has others evaluate what they have.
+    fn distributing(&self, here: u32, max_bytes: usize, ask: AskNode, evaluate: Option<AskEvaluate>) -> Arc<Queries> {
         let mut registry = Registry::default();
         let bucket = Bucket::open("memory://").unwrap();
         let blocks = Blocks::new(Arc::clone(bucket.store()), 1 << 20);
@@ -126,6 +132,7 @@ impl World {
             blocks,
             config: Arc::default(),
             remote: Remote::new(ask).with_pauses(&[1, 1]),
+            evaluate,
         };
         let options = QueryOptions {
             timeout: Duration::from_secs(60),
@@ -146,6 +153,12 @@ impl World {
     fn ask(&self) -> AskNode {
         let server = self.server.clone();
         Arc::new(move |_, request| server.serve(request).map(Ok).boxed())
+    }
+
+    /// Has the node evaluate that has all shards.
+    fn evaluate(&self) -> AskEvaluate {
+        let near = self.near();
+        Arc::new(move |_, request| near.evaluate(request).map(Ok).boxed())
     }
 
     fn near(&self) -> Arc<Queries> {
@@ -310,9 +323,13 @@ proptest! {
             let world = World::new().await;
             world.fill(&data, &late, &exemplars).await;
             let (near, far) = (world.near(), world.queries(here, 1 << 30, world.ask()));
+            let helped = world.distributing(here, 1 << 30, world.ask(), Some(world.evaluate()));
             for (query, times) in &asked {
-                let (want, got) = (answer(&near, query, *times).await, answer(&far, query, *times).await);
-                prop_assert_eq!(got, want, "{} {:?}", query, times);
+                for query in [query.clone(), format!("sum by (a) ({query})"), format!("avg(rate({query}[2m]))")] {
+                    let want = answer(&near, &query, *times).await;
+                    prop_assert_eq!(&answer(&far, &query, *times).await, &want, "{} {:?}", query, times);
+                    prop_assert_eq!(&answer(&helped, &query, *times).await, &want, "{} {:?}, distributed", query, times);
+                }
             }
             for (matchers, a, b) in &lookups {
                 let range = TimeRange::new(*a.min(b), *a.max(b));
@@ -454,6 +471,272 @@ async fn a_stream_that_breaks_is_begun_anew_and_never_half_an_answer() {
     let far = world.queries(0, 1 << 30, breaking);
     assert_eq!(answer(&far, COUNT, NOW).await, answer(&world.near(), COUNT, NOW).await);
     assert!(asked.lock().values().eq(&[3; SHARDS as usize]), "{:?}", asked.lock());
+}
+
+/// Series of two metrics whose sums depend on the order of additions, and some histograms.
+async fn uneven(series: usize) -> World {
+    let world = World::new().await;
+    for n in 0..series {
+        for metric in ["x_total", "y"] {
+            let (n_text, group) = (n.to_string(), (n % 7).to_string());
+            let labels = Labels::from_pairs([("__name__", metric), ("n", &n_text), ("g", &group)]);
+            world.write(&labels, |head, id| {
+                (0..120).for_each(|i| {
+                    let v = ((n * 31 + i) as f64 + 0.1).powi(5) * 10f64.powi((n * i) as i32 % 23 - 11);
+                    head.append_float(id, i as i64 * 15_000, v, 0, i64::MAX);
+                });
+            });
+        }
+    }
+    for n in 0..5 {
+        let labels = Labels::from_pairs([("__name__", "h"), ("n", n.to_string().as_str())]);
+        world.write(&labels, |head, id| {
+            (0..120).for_each(|i| {
+                head.append_histogram(id, i * 15_000, Default::default(), 0, i64::MAX);
+            });
+        });
+    }
+    world
+}
+
+/// How often something was asked for, and the bytes that came.
+#[derive(Clone, Default)]
+struct Traffic(Arc<[AtomicUsize; 2]>);
+
+impl Traffic {
+    fn asked(&self) {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn came(&self, bytes: usize) {
+        self.0[1].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What was counted; counting begins anew.
+    fn take(&self) -> (usize, usize) {
+        (self.0[0].swap(0, Ordering::Relaxed), self.0[1].swap(0, Ordering::Relaxed))
+    }
+}
+
+fn counting_heads(ask: AskNode, traffic: Traffic) -> AskNode {
+    Arc::new(move |node, request| {
+        traffic.asked();
+        let own = traffic.clone();
+        let pieces = ask(node, request);
+        pieces.inspect(move |piece| own.came(piece.as_ref().map_or(0, |p| p.data.len()))).boxed()
+    })
+}
+
+fn counting_parts(ask: AskEvaluate, traffic: Traffic) -> AskEvaluate {
+    Arc::new(move |node, request| {
+        traffic.asked();
+        let own = traffic.clone();
+        let pieces = ask(node, request);
+        pieces.inspect(move |piece| own.came(piece.as_ref().map_or(0, |p| p.data.len()))).boxed()
+    })
+}
+
+/// Instants and ranges.
+const WHEN: [Times; 3] = [
+    NOW,
+    Times::Range(StepGrid { start: 300_000, end: 1_700_000, step: 35_000 }),
+    Times::Range(StepGrid { start: 1_600_000, end: 2_400_000, step: 60_000 }),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregations_are_evaluated_where_the_heads_are_and_come_to_the_same() {
+    let world = uneven(60).await;
+    let (near, heads, parts) = (world.near(), Traffic::default(), Traffic::default());
+    for here in [0b0000, 0b0101, 0b0111] {
+        let evaluate = counting_parts(world.evaluate(), parts.clone());
+        let ask = counting_heads(world.ask(), heads.clone());
+        let far = world.distributing(here, 1 << 30, ask, Some(evaluate));
+        for query in [
+            "sum(x_total)",
+            "sum by (g) (rate(x_total[2m]))",
+            "avg without (n) (x_total)",
+            "avg(x_total / 7)",
+            "count by (g) (x_total > 5)",
+            "min by (g) (-x_total)",
+            "max(clamp(x_total, 0, 1e9))",
+            "group without (n, g) (x_total)",
+            "sum(increase(x_total[3m] offset 2m))",
+            "sum by (g) (x_total @ 900)",
+            "sum(rate(x_total[2m])) / sum(rate(x_total[4m]))",
+            "sum(rate(x_total[2m])) / count(rate(x_total[2m]))",
+            "topk(2, sum by (g) (rate(x_total[2m])))",
+            "sum(sum by (g) (x_total))",
+            "max_over_time(sum by (g) (rate(x_total[2m]))[5m:30s])",
+            // With an annotation that each part has.
+            "sum by (g) (rate(y[2m]))",
+            "sum(quantile_over_time(3, x_total[2m]))",
+            "sum({__name__=~\"x_total|y\"})",
+            "sum(nothing)",
+            "sum(histogram_count(h))",
+        ] {
+            for times in WHEN {
+                let want = answer(&near, query, times).await;
+                heads.take();
+                parts.take();
+                assert_eq!(answer(&far, query, times).await, want, "{query} {times:?} {here:b}");
+                assert_eq!(parts.take().0, 1, "{query} is evaluated elsewhere");
+                // Only how far the tenant's samples are settled was asked.
+                let asked = heads.take();
+                assert!(asked.1 < 1000, "{query}: {asked:?}");
+            }
+        }
+        for query in [
+            "sum(h)",
+            "avg by (n) (rate(h[2m]))",
+            "sum({__name__=~\"x_total|h\"})",
+            "sum(rate({__name__=~\"x_total|y\"}[2m]))",
+            "sum by (n) (rate({n=\"1\"}[2m]))",
+            "stddev by (g) (x_total)",
+            "topk(3, x_total)",
+            "quantile(0.5, x_total)",
+            "sum(x_total) + sum(x_total + on (n) y)",
+            "sum(max_over_time(x_total[5m:1m]))",
+            "count_values(\"v\", x_total)",
+        ] {
+            for times in WHEN {
+                let want = answer(&near, query, times).await;
+                assert_eq!(answer(&far, query, times).await, want, "{query} {times:?} {here:b}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sums_move_far_less_than_heads() {
+    let world = uneven(600).await;
+    let (heads, parts) = (Traffic::default(), Traffic::default());
+    let ask = counting_heads(world.ask(), heads.clone());
+    let plain = world.queries(0b0001, 1 << 30, Arc::clone(&ask));
+    let helped = world.distributing(0b0001, 1 << 30, ask, Some(counting_parts(world.evaluate(), parts.clone())));
+    for query in ["sum(rate(x_total[5m]))", "avg by (g) (x_total)"] {
+        for times in WHEN {
+            let want = answer(&plain, query, times).await;
+            let moved = heads.take().1;
+            assert_eq!(answer(&helped, query, times).await, want);
+            let with_help = heads.take().1 + parts.take().1;
+            println!("{query}: {with_help} bytes instead of {moved}");
+            assert!(with_help * 8 < moved, "{query} {times:?}: {with_help} bytes instead of {moved}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_evaluate_costs_no_answer() {
+    let world = uneven(20).await;
+    let (query, near) = ("sum by (g) (rate(x_total[2m]))", world.near());
+    let want = answer(&near, query, NOW).await;
+    let evaluate = world.evaluate();
+    let piece = |data: &'static [u8]| EvaluatePiece { data: data.into(), ..EvaluatePiece::default() };
+    let failing = |failure: Kind| {
+        let failure = Failure { kind: failure.into(), message: "no".into(), ..Failure::default() };
+        EvaluatePiece { failure: Some(failure), ..EvaluatePiece::default() }
+    };
+    use metrolith::proto::v1::failure::Kind;
+    let answers: [AskEvaluate; 8] = [
+        Arc::new(|_, _| stream::iter([Err(failed())]).boxed()),
+        Arc::new(|_, _| stream::empty().boxed()),
+        Arc::new(move |_, _| stream::iter([Ok(failing(Kind::Unavailable))]).boxed()),
+        Arc::new(move |_, _| stream::iter([Ok(failing(Kind::Limited))]).boxed()),
+        Arc::new(move |_, _| stream::iter([Ok(piece(b"\x01garbage"))]).boxed()),
+        Arc::new({
+            let evaluate = Arc::clone(&evaluate);
+            move |node, request| evaluate(node, request).take(1).chain(stream::iter([Err(failed())])).boxed()
+        }),
+        // As one of another version.
+        Arc::new({
+            let evaluate = Arc::clone(&evaluate);
+            move |node, request| evaluate(node, EvaluateRequest { version: 99, ..request }).boxed()
+        }),
+        // As one that answers for shards that somebody else has.
+        Arc::new(move |node, request| evaluate(node, EvaluateRequest { of: vec![0], ..request }).boxed()),
+    ];
+    for (n, broken) in answers.into_iter().enumerate() {
+        let far = world.distributing(0b0001, 1 << 30, world.ask(), Some(broken));
+        assert_eq!(answer(&far, query, NOW).await, want, "{n}");
+        assert_eq!(far.active().list(None).len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_refused_by_a_node_that_does_not_have_all_of_it() {
+    let world = uneven(5).await;
+    let request = EvaluateRequest {
+        version: metrolith::promql::exec::partial::VERSION,
+        tenant: "anonymous".into(),
+        query: "sum(x_total)".into(),
+        start: 1_800_000,
+        end: 1_800_000,
+        step: 1,
+        lookback: 300_000,
+        nodes: vec![1],
+        epoch: EPOCH.0,
+        shards: SHARDS,
+        of: vec![2, 3],
+        max_samples: 1 << 30,
+        max_bytes: 1 << 30,
+        ..EvaluateRequest::default()
+    };
+    let said = async |queries: &Arc<Queries>, request: EvaluateRequest| {
+        let pieces: Vec<EvaluatePiece> = queries.evaluate(request).collect().await;
+        pieces.last().unwrap().failure.as_ref().map_or(String::new(), |failure| failure.message.clone())
+    };
+    let (near, some) = (world.near(), world.queries(0b0110, 1 << 30, world.ask()));
+    assert_eq!(said(&near, request.clone()).await, "");
+    assert!(said(&some, request.clone()).await.contains("caught-up replica"));
+    for (changed, why) in [
+        (EvaluateRequest { shards: 5, ..request.clone() }, "caught-up replica"),
+        (EvaluateRequest { of: vec![9], ..request.clone() }, "caught-up replica"),
+        (EvaluateRequest { nodes: vec![0], ..request.clone() }, "planned in another way"),
+        (EvaluateRequest { tenant: "no/tenant".into(), ..request.clone() }, "tenant"),
+        (EvaluateRequest { query: "sum(".into(), ..request.clone() }, "parse error"),
+        (EvaluateRequest { step: 0, ..request.clone() }, "by 0"),
+        (EvaluateRequest { max_bytes: 100, ..request.clone() }, "bytes"),
+    ] {
+        let said = said(&near, changed).await;
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asker_that_goes_away_ends_what_was_evaluated_for_it() {
+    let world = uneven(5).await;
+    let server = world.near();
+    // It waits for a shard that somebody writes to for a long time.
+    let evaluate: AskEvaluate = {
+        let server = Arc::clone(&server);
+        Arc::new(move |_, request| server.evaluate(request).map(Ok).boxed())
+    };
+    let far = world.distributing(0b0001, 1 << 30, world.ask(), Some(evaluate));
+    let blocked = Arc::clone(&world.shards[3].state);
+    let (let_go, may_go) = std::sync::mpsc::channel::<()>();
+    let (is_locked, locked) = tokio::sync::oneshot::channel();
+    let holder = std::thread::spawn(move || {
+        let _write = blocked.write();
+        is_locked.send(()).unwrap();
+        let _ = may_go.recv();
+    });
+    locked.await.unwrap();
+    let asking = tokio::spawn(async move { answer(&far, "sum(x_total)", NOW).await });
+    while server.active().list(None).is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let fragment = server.active().list(None).pop().unwrap();
+    assert_eq!(fragment.job.kind, QueryKind::Fragment);
+    asking.abort();
+    while fragment.budget.check().is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(fragment);
+    let_go.send(()).unwrap();
+    holder.join().unwrap();
+    while !server.active().list(None).is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,7 +152,20 @@ impl BlockReader {
         range: TimeRange,
         admit: &Admit<'_>,
     ) -> Result<Vec<PackedSeries>> {
-        self.pack_series(&self.index.matching(matchers, range), range, admit).await
+        self.select_hashes(matchers, range, |_| true, admit).await
+    }
+
+    /// As [`BlockReader::select_within`], of the series whose stable hash is wanted: of others nothing is read.
+    pub async fn select_hashes(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        wanted: impl Fn(u64) -> bool,
+        admit: &Admit<'_>,
+    ) -> Result<Vec<PackedSeries>> {
+        let mut rows = self.index.matching(matchers, range);
+        rows.retain(|row| wanted(self.index.hash(*row)));
+        self.pack_series(&rows, range, admit).await
     }
 
     /// Label sets (and hashes) of the series that fulfil all matchers and may have a sample in `range`, in block order.

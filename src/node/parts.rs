@@ -37,6 +37,7 @@ use crate::peers::Peers;
 use crate::promql::exec::control::Limits;
 use crate::query::blocks::Blocks;
 use crate::query::budget::NodeBudget;
+use crate::query::evaluate::evaluate_through;
 use crate::query::serve::ask_through;
 use crate::query::{self, HeadServer, Leaf, Queries, QueryOptions, Remote};
 use crate::raft::{self, Host, HostOptions, Router};
@@ -345,6 +346,7 @@ impl Parts {
             blocks: Blocks::new(Arc::new(store), readers as usize),
             config: Arc::clone(&self.config),
             remote: Remote::new(ask_through(self.meta.peers.clone(), heads)),
+            evaluate: Some(evaluate_through(self.meta.peers.clone())),
         };
         let options = QueryOptions {
             timeout: config.timeout,

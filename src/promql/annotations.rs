@@ -104,6 +104,20 @@ impl Annotations {
         few.entries.iter().all(|(key, origin)| many.entries.get(key).is_none_or(|o| place(o) == place(origin)))
     }
 
+    /// Whether none was left out.
+    pub fn is_whole(&self) -> bool {
+        self.left_out == [0; 2]
+    }
+
+    /// All of them with their places, if that is all that is to be known of them.
+    pub fn plain(&self) -> Option<Vec<(Severity, &str, Span)>> {
+        let each = self.entries.iter().map(|((severity, text), origin)| match origin {
+            Origin::Expression(span, None) => Some((*severity, &**text, *span)),
+            _ => None,
+        });
+        each.collect::<Option<_>>().filter(|_| self.is_whole())
+    }
+
     /// Adds a warning about the expression at `span`; `text` is without prefix and position.
     pub fn warning(&mut self, span: Span, text: impl Into<Box<str>>) {
         self.insert((Severity::Warning, text.into()), Origin::Expression(span, None));

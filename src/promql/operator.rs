@@ -123,6 +123,16 @@ pub enum AggregateOp {
 }
 
 impl AggregateOp {
+    /// Whether results for some of the series merge with those for others.
+    pub fn merges(self) -> bool {
+        matches!(self, Self::Sum | Self::Avg | Self::Min | Self::Max | Self::Count | Self::Group)
+    }
+
+    /// Whether it merges, and the order of series can be seen in the outcome: in the last bit of a sum, in the sign of a zero.
+    pub fn depends_on_order(self) -> bool {
+        matches!(self, Self::Sum | Self::Avg | Self::Min | Self::Max)
+    }
+
     /// All of them.
     pub const ALL: [Self; 14] = [
         Self::Sum,

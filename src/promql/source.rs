@@ -43,6 +43,9 @@ pub struct SelectedSeries {
     /// Where its samples stand in the storage: reading series by ascending places is cheapest. Which of two series comes
     /// first, their labels alone decide. Where labels order them just as well, all are 0.
     pub place: u32,
+    /// Which part of the storage holds it; labels alone decide. Series of one partition are aggregated apart from others:
+    /// whoever has a partition computes of it what anybody else would. 0 where there is one only.
+    pub partition: u32,
     /// Neighbours (by place) of the same batch are decoded together, and best read by one thread; 0 where each series is
     /// decoded on its own.
     pub batch: u32,
@@ -53,7 +56,8 @@ pub struct SelectedSeries {
 impl SelectedSeries {
     /// The same series for a second reader, as long as it was not read.
     pub fn fork(&self) -> Self {
-        Self { labels: self.labels.clone(), place: self.place, batch: self.batch, cursor: self.cursor.fork() }
+        let Self { labels, place, partition, batch, cursor } = self;
+        Self { labels: labels.clone(), place: *place, partition: *partition, batch: *batch, cursor: cursor.fork() }
     }
 }
 

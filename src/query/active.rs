@@ -49,6 +49,8 @@ pub enum QueryKind {
     Instant,
     /// PromQL over a range.
     Range,
+    /// Part of another node's query.
+    Fragment,
     /// Exemplars.
     Exemplars,
     /// Remote read.
@@ -71,6 +73,7 @@ impl QueryKind {
         match self {
             Self::Instant => "instant",
             Self::Range => "range",
+            Self::Fragment => "fragment",
             Self::Exemplars => "exemplars",
             Self::Read => "read",
             Self::Federate => "federate",

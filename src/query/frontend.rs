@@ -38,10 +38,10 @@ use crate::promql::{ParseError, ParseOptions, parse_within};
 const AT_ONCE: (usize, usize) = (16 << 10, 8);
 
 /// Share of `query.max_bytes` that a tree may take while it is made.
-const TREE_SHARE: usize = 2;
+pub(super) const TREE_SHARE: usize = 2;
 
 /// What planning takes at most for a node of the tree: a copy, and a node in a list that may just be growing.
-const PLAN_BYTES: usize = size_of::<Node>() + 3 * size_of::<PlanNode>();
+pub(super) const PLAN_BYTES: usize = size_of::<Node>() + 3 * size_of::<PlanNode>();
 use crate::store::counted::counting;
 
 /// Settings of queries.
@@ -135,8 +135,10 @@ pub struct Queries {
     pub(super) leaf: Arc<Leaf>,
     pub(super) options: QueryOptions,
     pub(super) places: Arc<Semaphore>,
+    /// Places of parts of other nodes' queries.
+    pub(super) fragments: Arc<Semaphore>,
     pub(super) node: Arc<NodeBudget>,
-    helpers: Arc<Helpers>,
+    pub(super) helpers: Arc<Helpers>,
     pub(super) active: Arc<ActiveQueries>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
@@ -155,13 +157,13 @@ impl Queries {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(options.concurrency));
+        let [places, fragments] = [0; 2].map(|_| Arc::new(Semaphore::new(options.concurrency)));
         let helpers = Helpers::new(options.threads.saturating_sub(1));
         let active = ActiveQueries::new(clock.now_ms());
         let slow = SlowLog { threshold: options.slow };
         let capacity = options.results_cache_bytes;
         let results = (capacity > 0).then(|| Arc::new(ResultsCache::new(capacity, metrics.clone())));
-        Self { leaf, options, places, node, helpers, active, clock, metrics, slow, results }
+        Self { leaf, options, places, fragments, node, helpers, active, clock, metrics, slow, results }
     }
 
     /// Queries that are not over.
@@ -220,6 +222,7 @@ impl Queries {
         let through = self.results.clone().zip(asked);
         let job = Job { tenant, kind, text, times: Some(times) };
         let lap = Lap(Arc::clone(&self.clock), Duration::ZERO);
+        let metrics = self.metrics.clone();
         let work = move |leaf: &Arc<Leaf>, active: &Arc<Active>, runtime: &Handle| {
             let budget = &active.budget;
             let ast = match ast.take() {
@@ -228,7 +231,7 @@ impl Queries {
             };
             charge(budget, ast.heap_bytes())?;
             let source = leaf.source(active);
-            let mut evaluator = Evaluator { engine, ast, source, active, runtime, lap };
+            let mut evaluator = Evaluator { engine, language: options, ast, source, active, runtime, metrics, lap };
             let result = match through {
                 Some((results, asked)) => {
                     let settled = counting(Arc::clone(&active.fetched), leaf.settled(&active.job.tenant, budget));
@@ -269,13 +272,16 @@ struct Wishes {
 }
 
 /// Evaluates a query, or parts of its range one after another.
-struct Evaluator<'a> {
-    engine: Engine,
-    ast: Ast,
-    source: TenantSource,
-    active: &'a Active,
-    runtime: &'a Handle,
-    lap: Lap,
+pub(super) struct Evaluator<'a> {
+    pub(super) engine: Engine,
+    /// How its text was read.
+    pub(super) language: ParseOptions,
+    pub(super) ast: Ast,
+    pub(super) source: TenantSource,
+    pub(super) active: &'a Active,
+    pub(super) runtime: &'a Handle,
+    pub(super) metrics: Metrics,
+    pub(super) lap: Lap,
 }
 
 impl Evaluator<'_> {
@@ -286,9 +292,15 @@ impl Evaluator<'_> {
         let planned = ast.nodes.iter().filter(|n| !matches!(n.expr, Expr::Paren(_))).count();
         let plan = within(budget, PLAN_BYTES * planned, || Ok(engine.plan(ast, times)?))?;
         charge(budget, plan.heap_bytes())?;
-        let fetched = self.runtime.block_on(engine.fetch(&self.source, &plan, cancel))?;
-        self.active.spend(|s| s.prepare += self.lap.next());
-        let result = engine.evaluate(&plan, fetched, times, cancel, Some(Arc::clone(budget) as _))?;
+        let result = match self.in_parts(&plan, times) {
+            Some(result) => result,
+            None => {
+                let (engine, budget) = (&self.engine, Arc::clone(budget));
+                let fetched = self.runtime.block_on(engine.fetch(&self.source, &plan, cancel))?;
+                self.active.spend(|s| s.prepare += self.lap.next());
+                engine.evaluate(&plan, fetched, times, cancel, Some(budget as _))?
+            }
+        };
         self.active.spend(|s| {
             s.evaluate += self.lap.next();
             s.series += result.stats.series_read;
@@ -304,12 +316,12 @@ fn checked(text: &str, times: Times, options: ParseOptions, most_bytes: usize) -
     Ok(ast)
 }
 
-fn charge(budget: &QueryBudget, bytes: usize) -> Result<(), QueryError> {
+pub(super) fn charge(budget: &QueryBudget, bytes: usize) -> Result<(), QueryError> {
     budget.charge(bytes as u64).map_err(|e| EvalError::Bytes(e).into())
 }
 
 /// Does something that takes up to `bytes` while it is done.
-fn within<T>(
+pub(super) fn within<T>(
     budget: &QueryBudget,
     bytes: usize,
     work: impl FnOnce() -> Result<T, QueryError>,
@@ -321,11 +333,11 @@ fn within<T>(
 }
 
 /// A clock and when the current stage began.
-struct Lap(Arc<dyn Clock>, Duration);
+pub(super) struct Lap(Arc<dyn Clock>, Duration);
 
 impl Lap {
     /// How long the stage took; the next one begins.
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let now = self.0.monotonic();
         now.saturating_sub(std::mem::replace(&mut self.1, now))
     }

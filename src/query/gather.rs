@@ -72,9 +72,10 @@ impl Gathered {
         }
     }
 
-    /// All series, each with one cursor over its pieces.
-    pub fn into_series(self) -> Vec<SelectedSeries> {
+    /// All series, each with one cursor over its pieces, and of the partition that `partition` says.
+    pub fn into_series(self, partition: impl Fn(&Labels) -> u32) -> Vec<SelectedSeries> {
         let merged = |found: Found| SelectedSeries {
+            partition: partition(&found.labels),
             labels: found.labels,
             place: 0,
             batch: found.batch,

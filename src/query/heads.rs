@@ -13,11 +13,12 @@ use futures::future::join_all;
 
 use super::budget::QueryBudget;
 use super::leaf::{Leaf, storage};
+use super::partitions::Partitions;
 use super::remote::Part;
 use crate::error::{Error, Kind};
 use crate::head::{Head, Want};
 use crate::ingest::ingester::Shard;
-use crate::meta::{self, shard_group};
+use crate::meta::{self, shard_group, shard_of_group};
 use crate::model::{Matcher, TenantId, TimeRange};
 use crate::raft::GroupId;
 use crate::store::catalog::snapshot::TableSnapshot;
@@ -50,7 +51,28 @@ pub(super) struct HeadRead<T> {
 }
 
 /// Replicas of this node that have applied everything acknowledged before the query began.
-pub(super) struct Here(Vec<Arc<Shard>>);
+pub(super) struct Here {
+    /// By group.
+    shards: Vec<Arc<Shard>>,
+    /// Where not all series are wanted.
+    pub(super) only: Option<Partitions>,
+}
+
+impl Here {
+    /// Whether a replica of a group is here.
+    pub(super) fn has(&self, group: GroupId) -> bool {
+        self.shards.binary_search_by_key(&group, |shard| shard.group.id()).is_ok()
+    }
+
+    /// For series of some partitions; `None` where not all of them are here.
+    pub(super) fn restricted(&self, only: Partitions) -> Option<Self> {
+        let all_here = only.shards().all(|shard| self.has(only.group(shard)));
+        let is_wanted = |(epoch, shard)| epoch == only.map.epoch && only.has(shard);
+        let wanted = |shard: &&Arc<Shard>| shard_of_group(shard.group.id()).is_some_and(is_wanted);
+        let shards = self.shards.iter().filter(wanted).cloned().collect();
+        all_here.then_some(Self { shards, only: Some(only) })
+    }
+}
 
 impl Leaf {
     /// Waits until this node has applied everything acknowledged before now. A replica that does not get to know what that
@@ -66,7 +88,7 @@ impl Leaf {
                 None
             }
         });
-        Here(ready.collect())
+        Here { shards: ready.collect(), only: None }
     }
 
     /// Looks at all heads with `from_head`, which gets the matchers that are still to be fulfilled.
@@ -77,8 +99,10 @@ impl Leaf {
         budget: &QueryBudget,
         mut from_head: impl FnMut(&Head, &[Matcher]) -> T,
     ) -> Result<Vec<HeadRead<T>>, Error> {
-        let is_here = |group| here.0.binary_search_by_key(&group, |shard| shard.group.id()).is_ok();
-        let elsewhere = live_groups(&self.meta.current()).filter(|group| !is_here(*group)).collect();
+        let elsewhere = match here.only {
+            Some(_) => Vec::new(),
+            None => live_groups(&self.meta.current()).filter(|group| !here.has(*group)).collect(),
+        };
         let mut parts = self.remote.parts(elsewhere, ask, budget, &self.meta).await?.into_iter().peekable();
         // A part's memory comes back as soon as it was looked at.
         let of_part = |part: Part<'_>, from_head: &mut dyn FnMut(&Head, &[Matcher]) -> T| HeadRead {
@@ -87,8 +111,8 @@ impl Leaf {
             table_version: part.table_version,
             found: from_head(&part.head, &[]),
         };
-        let mut found = Vec::with_capacity(here.0.len() + parts.len());
-        for shard in &here.0 {
+        let mut found = Vec::with_capacity(here.shards.len() + parts.len());
+        for shard in &here.shards {
             let group = shard.group.id();
             while let Some(part) = parts.next_if(|part| part.group < group) {
                 found.push(of_part(part, &mut from_head));

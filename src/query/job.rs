@@ -1,6 +1,7 @@
 //! How anything that reads is run: on the list, in a place, on a blocking thread, within its time.
 //!
-//! *Invariants:* at most `max_concurrency` jobs work; a waiting one gives up when its time is over. A job whose client went
+//! *Invariants:* at most `max_concurrency` jobs work, and as many parts of other nodes' queries: nobody who has a place
+//! waits for somebody who waits for it. A waiting one gives up when its time is over. A job whose client went
 //! away, whose time is over or that was cancelled is answered at once, and keeps its place until its thread has ended.
 //! Every job is counted once and, if it was slow, logged, however it ended.
 //!
@@ -12,7 +13,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use super::active::{Active, Job};
+use super::active::{Active, Job, QueryKind};
 use super::budget::QueryBudget;
 use super::frontend::Queries;
 use super::leaf::Leaf;
@@ -143,7 +144,8 @@ impl Queries {
         E: From<Interrupted> + Send + 'static,
     {
         // The semaphore is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Interrupted::Lost)?;
+        let places = if active.job.kind == QueryKind::Fragment { &self.fragments } else { &self.places };
+        let place = Arc::clone(places).acquire_owned().await.map_err(|_| Interrupted::Lost)?;
         active.spend(|s| s.queue = self.clock.monotonic().saturating_sub(active.since));
         let (leaf, active, clock) = (Arc::clone(&self.leaf), Arc::clone(active), Arc::clone(&self.clock));
         let runtime = Handle::current();

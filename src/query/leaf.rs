@@ -18,9 +18,11 @@ use tokio::sync::OnceCell;
 use super::active::Active;
 use super::blocks::Blocks;
 use super::budget::{QueryBudget, Steps};
+use super::distribute::AskEvaluate;
 use super::gather::{Gathered, SERIES_BYTES};
 use super::heads::{Ask, Here};
 use super::lookup::giving_up;
+use super::partitions::{Numbering, Partitions, only_map};
 use super::remote::Remote;
 use crate::block::{self, PackedSeries};
 use crate::config::Config;
@@ -55,6 +57,8 @@ pub struct Leaf {
     pub config: Arc<Config>,
     /// The heads of other nodes.
     pub remote: Remote,
+    /// Asks other nodes to evaluate; without it everything is evaluated here.
+    pub evaluate: Option<AskEvaluate>,
 }
 
 impl Leaf {
@@ -89,18 +93,21 @@ impl Leaf {
             gathered.add_head(found?);
         }
         if !blocks.is_empty() {
-            self.add_blocks(&mut gathered, blocks, (&matchers, range), budget).await?;
+            self.add_blocks(&mut gathered, blocks, (&matchers, range, &here.only), budget).await?;
         }
         // What patterns found is worth nothing once they gave up.
         budget.check()?;
-        Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
+        let map = here.only.as_ref().map(|only| only.map).or_else(|| only_map(&self.meta.current()));
+        let numbering = Numbering::new(map, tenant);
+        let series = gathered.into_series(|labels| numbering.of(labels));
+        Ok(SeriesSet { series, warnings: Vec::new() })
     }
 
     async fn add_blocks(
         &self,
         gathered: &mut Gathered,
         blocks: Vec<Arc<Block>>,
-        (matchers, range): (&[Matcher], TimeRange),
+        (matchers, range, only): (&[Matcher], TimeRange, &Option<Partitions>),
         budget: &QueryBudget,
     ) -> Result<(), Error> {
         let reads = blocks.into_iter().map(|block| async move {
@@ -110,7 +117,8 @@ impl Leaf {
                 before.fetch_add(bytes as u64, Ordering::Relaxed);
                 budget.charge(bytes as u64).map_err(block::Error::Refused)
             };
-            let found = reader.select_within(matchers, range, &admit).await.map_err(storage)?;
+            let wanted = |hash| only.as_ref().is_none_or(|only| only.has_hash(hash));
+            let found = reader.select_hashes(matchers, range, wanted, &admit).await.map_err(storage)?;
             // What comes to be held while it is decoded is known only now.
             let shared = found.first().map_or(0, PackedSeries::shared_bytes);
             let each = |s: &PackedSeries| size_of_val(s) + s.labels.heap_bytes() + SERIES_BYTES;
@@ -139,6 +147,8 @@ impl Leaf {
         };
         let floors: HashMap<GroupId, u64> = heads.iter().map(|h| (h.group, h.flushed)).collect();
         let in_table = |block: &&Arc<Block>| match block.tags.epoch.zip(block.tags.shard) {
+            // Series of the other shards are not wanted, and their floors not known.
+            Some((epoch, shard)) if here.only.as_ref().is_some_and(|o| o.map.epoch == epoch && !o.has(shard)) => false,
             Some((epoch, shard)) => {
                 floors.get(&shard_group(epoch, shard)).is_none_or(|floor| block.tags.sequence <= *floor)
             }
@@ -160,19 +170,46 @@ pub(super) fn storage(e: impl HasKind + std::fmt::Display) -> Error {
 
 /// One tenant's samples, for one query.
 pub struct TenantSource {
-    leaf: Arc<Leaf>,
-    tenant: TenantId,
+    pub(super) leaf: Arc<Leaf>,
+    pub(super) tenant: TenantId,
     stats: Arc<FetchStats>,
     budget: Arc<QueryBudget>,
     barrier: OnceCell<Here>,
 }
 
+impl TenantSource {
+    /// What is here, once per query: all its selectors see at least what was acknowledged when the first one began.
+    pub(super) async fn here(&self) -> &Here {
+        self.barrier.get_or_init(|| self.leaf.barrier()).await
+    }
+}
+
 impl Source for TenantSource {
     fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
         Box::pin(counting(Arc::clone(&self.stats), async {
-            // Once per query: all its selectors see at least what was acknowledged when the first one began.
-            let here = self.barrier.get_or_init(|| self.leaf.barrier()).await;
-            self.leaf.select(here, &self.tenant, request, &self.budget).await
+            self.leaf.select(self.here().await, &self.tenant, request, &self.budget).await
         }))
+    }
+}
+
+/// The same samples, for some requests those of some partitions only.
+pub(super) struct InParts<'a> {
+    pub(super) source: &'a TenantSource,
+    /// What is read for those requests.
+    pub(super) here: Here,
+    /// Those requests.
+    pub(super) requests: Vec<&'a SelectRequest>,
+}
+
+impl Source for InParts<'_> {
+    fn select<'a>(&'a self, request: &'a SelectRequest) -> BoxFuture<'a, Result<SeriesSet, Error>> {
+        let TenantSource { leaf, tenant, stats, budget, .. } = self.source;
+        if !self.requests.iter().any(|r| std::ptr::eq(*r, request)) {
+            return self.source.select(request);
+        }
+        if self.here.only.as_ref().is_some_and(Partitions::is_empty) {
+            return Box::pin(async { Ok(SeriesSet::default()) });
+        }
+        Box::pin(counting(Arc::clone(stats), leaf.select(&self.here, tenant, request, budget)))
     }
 }

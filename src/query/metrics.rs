@@ -71,6 +71,20 @@ struct CacheLabels {
     reason: Option<Bypass>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DistributedLabels {
+    outcome: Distribution,
+}
+
+/// What became of an evaluation for which other nodes were to aggregate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Distribution {
+    /// They did.
+    Merged,
+    /// It had to be evaluated here as a whole.
+    Whole,
+}
+
 /// Handles of the query path's metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -82,6 +96,7 @@ pub struct Metrics {
     cache_requests: Family<CacheLabels, Counter>,
     cache_bytes: Gauge,
     cache_evicted: Counter,
+    distributed: Family<DistributedLabels, Counter>,
 }
 
 impl Metrics {
@@ -96,6 +111,7 @@ impl Metrics {
             cache_requests: Family::default(),
             cache_bytes: Gauge::default(),
             cache_evicted: Counter::default(),
+            distributed: Family::default(),
         };
         registry.register("queries", "Queries by kind and outcome", m.queries.clone());
         registry.register_with_unit("query", "Time to answer a query", Unit::Seconds, m.seconds.clone());
@@ -109,6 +125,8 @@ impl Metrics {
         let what = "Range queries by what the results cache had of them";
         registry.register("query_results_cache_requests", what, m.cache_requests.clone());
         registry.register("query_results_cache_bytes", "Bytes the results cache holds", m.cache_bytes.clone());
+        let what = "Evaluations for which other nodes were to aggregate their series, by what became of it";
+        registry.register("query_distributed", what, m.distributed.clone());
         let what = "Queries whose steps left the results cache to make room";
         registry.register("query_results_cache_evicted", what, m.cache_evicted.clone());
         m
@@ -139,6 +157,11 @@ impl Metrics {
     pub fn bypassed(&self, reason: Bypass) {
         let labels = CacheLabels { outcome: Outcome::Bypassed, reason: Some(reason) };
         self.cache_requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts an evaluation for which other nodes were to aggregate.
+    pub fn distributed(&self, outcome: Distribution) {
+        self.distributed.get_or_create(&DistributedLabels { outcome }).inc();
     }
 
     /// Notes how much the results cache holds, after something went to make room.

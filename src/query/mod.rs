@@ -7,6 +7,8 @@
 pub mod active;
 pub mod blocks;
 pub mod budget;
+pub mod distribute;
+pub mod evaluate;
 pub mod frontend;
 pub mod gather;
 mod heads;
@@ -16,6 +18,7 @@ pub mod lookup;
 pub mod merge;
 pub mod metrics;
 pub mod newest;
+mod partitions;
 mod pieces;
 pub mod read;
 pub mod remote;

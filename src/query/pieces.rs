@@ -118,12 +118,8 @@ fn matcher_of(m: &LabelMatcher) -> Result<Matcher, String> {
 
 /// A piece that holds `data`, compressed if that makes it shorter by an eighth.
 pub(super) fn pack(data: Vec<u8>) -> HeadPiece {
-    // What the compressor does not take goes as it is.
-    let packed = zstd::bulk::compress(&data, LEVEL).ok().filter(|packed| packed.len() < data.len() / 8 * 7);
-    match (packed, u32::try_from(data.len())) {
-        (Some(packed), Ok(raw_bytes)) => HeadPiece { data: packed.into(), raw_bytes, ..HeadPiece::default() },
-        _ => HeadPiece { data: Bytes::from(data), ..HeadPiece::default() },
-    }
+    let (data, raw_bytes) = squeeze(data);
+    HeadPiece { data, raw_bytes, ..HeadPiece::default() }
 }
 
 /// How many bytes a piece has, or will have once it is unpacked.
@@ -133,13 +129,27 @@ pub(super) fn len(piece: &HeadPiece) -> u64 {
 
 /// What [`pack`] packed.
 pub(super) fn unpack(piece: &HeadPiece) -> Result<Cow<'_, [u8]>, Malformed> {
-    let raw = piece.raw_bytes;
+    unsqueeze(&piece.data, piece.raw_bytes)
+}
+
+/// Bytes, compressed if that makes them shorter by an eighth, and then how many they were.
+pub(super) fn squeeze(data: Vec<u8>) -> (Bytes, u32) {
+    // What the compressor does not take goes as it is.
+    let packed = zstd::bulk::compress(&data, LEVEL).ok().filter(|packed| packed.len() < data.len() / 8 * 7);
+    match (packed, u32::try_from(data.len())) {
+        (Some(packed), Ok(raw_bytes)) => (packed.into(), raw_bytes),
+        _ => (data.into(), 0),
+    }
+}
+
+/// What [`squeeze`] squeezed.
+pub(super) fn unsqueeze(data: &[u8], raw: u32) -> Result<Cow<'_, [u8]>, Malformed> {
     if raw == 0 {
-        return Ok(Cow::Borrowed(&piece.data));
+        return Ok(Cow::Borrowed(data));
     }
     if raw as usize > MESSAGE_BYTES {
         return Err(Malformed::TooLarge(raw));
     }
-    let data = zstd::bulk::decompress(&piece.data, raw as usize).map_err(|e| Malformed::Compressed(raw, e))?;
+    let data = zstd::bulk::decompress(data, raw as usize).map_err(|e| Malformed::Compressed(raw, e))?;
     if data.len() == raw as usize { Ok(Cow::Owned(data)) } else { Err(Malformed::Length(raw, data.len())) }
 }

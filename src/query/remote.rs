@@ -30,7 +30,7 @@ const PAUSES_MS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 1600];
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks without a piece after which a node is given up for another one; and once all of them were asked in vain. (One
 /// that is gone is noticed sooner: its connection is closed.)
-const PATIENCE: [u32; 2] = [20, 300];
+pub(super) const PATIENCE: [u32; 2] = [20, 300];
 
 /// Asks a node.
 pub type AskNode =
@@ -53,13 +53,29 @@ pub(super) struct Part<'b> {
 }
 
 /// Bytes charged until this is dropped.
-struct Held<'b> {
+pub(super) struct Held<'b> {
     budget: &'b QueryBudget,
     bytes: u64,
 }
 
-impl Held<'_> {
-    fn charge(&mut self, bytes: u64) -> Result<(), Error> {
+impl<'b> Held<'b> {
+    /// Nothing yet.
+    pub(super) fn new(budget: &'b QueryBudget) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// Gives some back.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.budget.release(bytes);
+        self.bytes -= bytes;
+    }
+
+    /// Leaves what is charged to the query until it is over.
+    pub(super) fn keep(mut self) {
+        self.bytes = 0;
+    }
+
+    pub(super) fn charge(&mut self, bytes: u64) -> Result<(), Error> {
         self.budget.charge(bytes)?;
         self.bytes += bytes;
         Ok(())
@@ -73,7 +89,7 @@ impl Drop for Held<'_> {
 }
 
 /// Why a node gave no part.
-enum Refused {
+pub(super) enum Refused {
     /// Another one may.
     Elsewhere(Error),
     /// No other one would.
@@ -138,7 +154,7 @@ impl Remote {
         patience: u32,
     ) -> Result<Part<'b>, Refused> {
         let mut pieces = (self.ask)(node, request_of(group, ask, budget.left()));
-        let mut held = Held { budget, bytes: 0 };
+        let mut held = Held::new(budget);
         let mut reader = PartReader::default();
         let mut floors: Option<HeadFloors> = None;
         let elsewhere = |why: &str| {
@@ -168,11 +184,11 @@ impl Remote {
 }
 
 /// The next piece; waits for it as long as the query is to go on, within the node's time.
-async fn next(
-    pieces: &mut BoxStream<'static, Result<HeadPiece, PeerError>>,
+pub(super) async fn next<T>(
+    pieces: &mut BoxStream<'static, Result<T, PeerError>>,
     budget: &QueryBudget,
     patience: u32,
-) -> Result<Option<Result<HeadPiece, PeerError>>, Refused> {
+) -> Result<Option<Result<T, PeerError>>, Refused> {
     for _ in 0..patience {
         budget.check().map_err(Refused::Everywhere)?;
         if let Ok(piece) = tokio::time::timeout(LOOK, pieces.next()).await {
@@ -180,12 +196,12 @@ async fn next(
         }
     }
     let silence = LOOK * patience;
-    Err(Refused::Elsewhere(Error::new(Kind::Unavailable, format!("no piece of a head came for {silence:?}"))))
+    Err(Refused::Elsewhere(Error::new(Kind::Unavailable, format!("nothing came for {silence:?}"))))
 }
 
 /// The nodes that should have a replica, those first that not everybody asks first; then, if all are wanted, the others: a
 /// replica that moves is still where it was.
-fn nodes_of(state: &meta::State, group: GroupId, all: bool) -> Vec<NodeId> {
+pub(super) fn nodes_of(state: &meta::State, group: GroupId, all: bool) -> Vec<NodeId> {
     let placed = state.groups.get(&group);
     let mut nodes: Vec<NodeId> = placed.iter().flat_map(|placement| placement.replicas.values().copied()).collect();
     let first = group.0 as usize % nodes.len().max(1);

@@ -124,6 +124,11 @@ impl Served {
 }
 
 fn failure(e: &Error) -> HeadPiece {
+    HeadPiece { failure: Some(failure_of(e)), ..HeadPiece::default() }
+}
+
+/// An error as another node gets it.
+pub(super) fn failure_of(e: &Error) -> Failure {
     let kind = match e.kind {
         Kind::Unavailable | Kind::Cancelled => FailureKind::Unavailable,
         Kind::NotFound => FailureKind::NotFound,
@@ -131,8 +136,7 @@ fn failure(e: &Error) -> HeadPiece {
         Kind::Invalid => FailureKind::Invalid,
         Kind::Corrupt | Kind::Internal => FailureKind::Internal,
     };
-    let failure = Failure { kind: kind.into(), message: e.message.clone(), ..Failure::default() };
-    HeadPiece { failure: Some(failure), ..HeadPiece::default() }
+    Failure { kind: kind.into(), message: e.message.clone(), ..Failure::default() }
 }
 
 /// Asks nodes through their connections, and this one without.

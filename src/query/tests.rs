@@ -35,6 +35,7 @@ fn queries(timeout: Duration) -> (Arc<Queries>, Registry) {
         blocks,
         config: Arc::default(),
         remote,
+        evaluate: None,
     };
     let limits = Limits { max_bytes: 20_000, ..Limits::default() };
     let options = QueryOptions {

@@ -164,6 +164,7 @@ impl Source for MemorySource {
             let series = matching.map(|(labels, samples)| SelectedSeries {
                 labels: labels.clone(),
                 place: 0,
+                partition: 0,
                 batch: 0,
                 cursor: Box::new(MemoryCursor { samples: Arc::clone(samples), range: request.range, done: false }),
             });

@@ -169,7 +169,7 @@ impl Source for StoredSource {
                 let found = found.map_err(|e| Error::new(error::Kind::Internal, e.to_string()))?;
                 gathered.add_block((EPOCH.0, *sequence), found);
             }
-            Ok(SeriesSet { series: gathered.into_series(), warnings: Vec::new() })
+            Ok(SeriesSet { series: gathered.into_series(|_| 0), warnings: Vec::new() })
         })
     }
 }

@@ -21,10 +21,11 @@ use crate::meta;
 use crate::peers::Peers;
 use crate::proto::v1::peer_server::{self, PeerServer};
 use crate::proto::v1::{
-    AppendReply, AppendRequest, HeadPiece, JoinReply, JoinRequest, PingReply, PingRequest, ProposeReply,
-    ProposeRequest, RaftMessage, ReadHeadRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
+    AppendReply, AppendRequest, EvaluatePiece, EvaluateRequest, HeadPiece, JoinReply, JoinRequest, PingReply,
+    PingRequest, ProposeReply, ProposeRequest, RaftMessage, ReadHeadRequest, ReadIndexReply, ReadIndexRequest,
+    SnapshotPiece,
 };
-use crate::query::HeadServer;
+use crate::query::{HeadServer, Queries};
 use crate::raft::Host;
 pub use waiting::Waiting;
 
@@ -34,6 +35,8 @@ pub struct Roles {
     pub ingest: Arc<Ingest>,
     /// What the heads of this node hold.
     pub heads: HeadServer,
+    /// The read path.
+    pub queries: Arc<Queries>,
 }
 
 /// Answers other nodes.
@@ -63,6 +66,7 @@ impl Service {
 #[tonic::async_trait]
 impl peer_server::Peer for Service {
     type ReadHeadStream = BoxStream<'static, Result<HeadPiece, Status>>;
+    type EvaluateStream = BoxStream<'static, Result<EvaluatePiece, Status>>;
 
     async fn raft(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         self.peers.check(request.metadata())?;
@@ -95,6 +99,11 @@ impl peer_server::Peer for Service {
     async fn read_head(&self, request: Request<ReadHeadRequest>) -> Result<Response<Self::ReadHeadStream>, Status> {
         self.peers.check(request.metadata())?;
         Ok(Response::new(head::read(&self.roles()?.heads, request.into_inner())))
+    }
+
+    async fn evaluate(&self, request: Request<EvaluateRequest>) -> Result<Response<Self::EvaluateStream>, Status> {
+        self.peers.check(request.metadata())?;
+        Ok(Response::new(head::evaluate(&self.roles()?.queries, request.into_inner())))
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {

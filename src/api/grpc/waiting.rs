@@ -9,8 +9,9 @@ use super::join::refuse;
 use crate::proto::v1::failure::Kind;
 use crate::proto::v1::peer_server::{self, PeerServer};
 use crate::proto::v1::{
-    AppendReply, AppendRequest, HeadPiece, JoinReply, JoinRequest, PingReply, PingRequest, ProposeReply,
-    ProposeRequest, RaftMessage, ReadHeadRequest, ReadIndexReply, ReadIndexRequest, SnapshotPiece,
+    AppendReply, AppendRequest, EvaluatePiece, EvaluateRequest, HeadPiece, JoinReply, JoinRequest, PingReply,
+    PingRequest, ProposeReply, ProposeRequest, RaftMessage, ReadHeadRequest, ReadIndexReply, ReadIndexRequest,
+    SnapshotPiece,
 };
 
 /// Answers those who ask to be let in; `F` is told of each and says why it has to ask again.
@@ -35,6 +36,7 @@ fn not_yet<T>() -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl<F: Fn(&JoinRequest) -> String + Send + Sync + 'static> peer_server::Peer for Waiting<F> {
     type ReadHeadStream = BoxStream<'static, Result<HeadPiece, Status>>;
+    type EvaluateStream = BoxStream<'static, Result<EvaluatePiece, Status>>;
 
     async fn raft(&self, _: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         not_yet()
@@ -57,6 +59,10 @@ impl<F: Fn(&JoinRequest) -> String + Send + Sync + 'static> peer_server::Peer fo
     }
 
     async fn read_head(&self, _: Request<ReadHeadRequest>) -> Result<Response<Self::ReadHeadStream>, Status> {
+        not_yet()
+    }
+
+    async fn evaluate(&self, _: Request<EvaluateRequest>) -> Result<Response<Self::EvaluateStream>, Status> {
         not_yet()
     }
 

@@ -4,18 +4,22 @@
 //! that a sum is the same whatever else the range holds; compensated, as Prometheus does. Only variances of what is
 //! computed already take it as it comes. A group holds a few numbers per step and no series.
 //!
-//! *Not here:* aggregations that need all series of a group at once (`select_k`).
+//! Series of different partitions of the storage go to different cells, which are merged in order of partitions at the end:
+//! what a partition adds to a sum is the same number whoever computes it, and so is the sum.
+//!
+//! *Not here:* what the cells are (`cells`), parts that others computed (`partial`), aggregations that need all series of a group at once (`select_k`).
 
 use std::sync::Arc;
 
+use super::cells::Cells;
 use super::column::{Column, Series};
 use super::control::Budget;
 use super::error::Error;
 use super::histogram_cell::HistogramCell;
 use super::labels::{KeyIndex, KeyLabels};
+use super::partial::Row;
 use crate::model::Labels;
 use crate::promql::annotations::Annotations;
-use crate::promql::functions::kahan::{self, Mean};
 use crate::promql::functions::window::{ABSENT, is_absent};
 use crate::promql::operator::AggregateOp;
 use crate::promql::position::Span;
@@ -36,6 +40,17 @@ pub struct Aggregation {
     /// What it has to say; said after what its input has to say.
     notes: Annotations,
     buf: String,
+    /// The first series of each group by labels, kept where ranks of others' series are not known.
+    firsts: Option<Vec<Labels>>,
+}
+
+/// Where a series stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Its position in order of labels.
+    pub rank: u32,
+    /// The partition of the storage that holds it.
+    pub partition: u32,
 }
 
 struct Group {
@@ -43,20 +58,12 @@ struct Group {
     dropped: bool,
     /// Lowest rank of its series.
     first: u32,
-    cells: Cells,
+    /// By partition, ascending. Where the order of series does not matter all are of partition 0.
+    parts: Vec<(u32, Cells)>,
+    /// The part that took a series last.
+    last: usize,
     /// Sums or means of native histograms; empty until the first one comes.
     histograms: Vec<Option<Box<HistogramCell>>>,
-}
-
-/// What is kept for each step; [`ABSENT`] in the first column where there was no sample yet.
-enum Cells {
-    Sum { sum: Vec<f64>, c: Vec<f64> },
-    Avg(Vec<Option<Mean>>),
-    Min(Vec<f64>),
-    Max(Vec<f64>),
-    Count(Vec<f64>),
-    Group(Vec<f64>),
-    Variance { m2: Vec<f64>, mean: Vec<f64>, count: Vec<f64> },
 }
 
 impl Aggregation {
@@ -71,24 +78,46 @@ impl Aggregation {
             groups: Vec::new(),
             notes: Annotations::default(),
             buf: String::new(),
+            firsts: None,
         }
     }
 
-    /// Takes one series, `rank` being its position in order of labels; `nameless` when its name is to be taken for absent.
-    /// What is kept of it is held.
-    pub fn push(&mut self, series: &Series, rank: u32, nameless: bool, budget: &mut Budget) -> Result<(), Error> {
+    /// The same, to be merged with what others make of other partitions. It takes no native histograms.
+    pub fn mergeable(self) -> Self {
+        Self { firsts: Some(Vec::new()), ..self }
+    }
+
+    /// Whether it is to be merged with others.
+    pub fn is_mergeable(&self) -> bool {
+        self.firsts.is_some()
+    }
+
+    /// Takes one series; `nameless` when its name is to be taken for absent. What is kept of it is held.
+    pub fn push(&mut self, series: &Series, place: Place, nameless: bool, budget: &mut Budget) -> Result<(), Error> {
+        let rank = place.rank;
         self.keys.write(&mut self.buf, &series.labels, nameless);
         let (n, new) = self.index.number(&self.buf, budget)?;
         if new {
             let labels = Labels::from_canonical(&self.buf).unwrap_or_default();
-            let cells = self.steps * Cells::bytes_per_step(self.op);
-            budget.hold(0, size_of::<Group>() + labels.heap_bytes() + cells)?;
-            self.groups.push(Group::new(self.op, labels, rank, self.steps));
+            budget.hold(0, size_of::<Group>() + labels.heap_bytes())?;
+            self.groups.push(Group::new(labels, rank));
+            if let Some(firsts) = &mut self.firsts {
+                firsts.push(series.labels.clone());
+            }
         }
         let group = &mut self.groups[n];
         group.dropped |= series.dropped;
-        group.first = group.first.min(rank);
-        group.cells.push(&series.column.values);
+        if rank < group.first {
+            group.first = rank;
+            if let Some(firsts) = &mut self.firsts {
+                firsts[n] = series.labels.clone();
+            }
+        }
+        if self.firsts.is_some() && !series.column.histograms.is_empty() {
+            return Err(Error::NotMergeable("native histograms are aggregated"));
+        }
+        let partition = if self.op.depends_on_order() { place.partition } else { 0 };
+        group.cells(partition, self.op, self.steps, budget)?.push(&series.column.values);
         if !series.column.histograms.is_empty() {
             let metric = if nameless { "" } else { series.labels.metric() };
             let grown = group.push_histograms(self.op, &series.column, (self.span, metric), &mut self.notes);
@@ -103,14 +132,57 @@ impl Aggregation {
         !matches!(self.op, AggregateOp::Stddev | AggregateOp::Stdvar)
     }
 
+    /// Takes what somebody else computed; its cells are held already.
+    pub fn absorb(&mut self, row: Row, budget: &mut Budget) -> Result<(), Error> {
+        let firsts = self.firsts.get_or_insert_default();
+        let (n, new) = self.index.number(row.labels.canonical(), budget)?;
+        if new {
+            budget.hold(0, size_of::<Group>())?;
+            self.groups.push(Group::new(row.labels, u32::MAX));
+            firsts.push(row.first);
+        } else if row.first < firsts[n] {
+            firsts[n] = row.first;
+        }
+        let group = &mut self.groups[n];
+        group.dropped |= row.dropped;
+        match group.parts.binary_search_by_key(&row.partition, |(partition, _)| *partition) {
+            Err(at) => group.parts.insert(at, (row.partition, row.cells)),
+            Ok(at) if !self.op.depends_on_order() => group.parts[at].1.merge(&row.cells),
+            Ok(_) => return Err(Error::NotMergeable("one partition came twice")),
+        }
+        Ok(())
+    }
+
+    /// What there is of each group and partition, for somebody else.
+    pub fn into_rows(self) -> Vec<Row> {
+        let firsts = self.firsts.unwrap_or_default();
+        let mut rows = Vec::with_capacity(self.groups.len());
+        for (group, first) in self.groups.into_iter().zip(firsts) {
+            let Group { labels, dropped, parts, .. } = group;
+            rows.extend(parts.into_iter().map(|(partition, cells)| {
+                let (labels, first) = (labels.clone(), first.clone());
+                Row { labels, first, dropped, partition, cells }
+            }));
+        }
+        rows
+    }
+
     /// The groups in order of the first series of each, by labels.
     pub fn finish(mut self, notes: &mut Annotations) -> Vec<Series> {
-        self.groups.sort_by_key(|g| g.first);
+        match self.firsts.take() {
+            None => self.groups.sort_by_key(|g| g.first),
+            Some(firsts) => {
+                let mut ordered: Vec<(Labels, Group)> = firsts.into_iter().zip(self.groups).collect();
+                ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
+                self.groups = ordered.into_iter().map(|(_, group)| group).collect();
+            }
+        }
         let (op, span) = (self.op, self.span);
         notes.merge(self.notes);
         let mut out = Vec::with_capacity(self.groups.len());
         for mut group in self.groups {
-            let mut column = Column { values: group.cells.finish(op == AggregateOp::Stddev), histograms: Vec::new() };
+            let values = group.take_cells().finish(op == AggregateOp::Stddev);
+            let mut column = Column { values, histograms: Vec::new() };
             for (step, cell) in group.histograms.into_iter().enumerate() {
                 let Some(cell) = cell else { continue };
                 let floats = !is_absent(std::mem::replace(&mut column.values[step], ABSENT));
@@ -127,19 +199,40 @@ impl Aggregation {
 }
 
 impl Group {
-    fn new(op: AggregateOp, labels: Labels, first: u32, steps: usize) -> Self {
-        let empty = || vec![ABSENT; steps];
-        let zero = || vec![0.0; steps];
-        let cells = match op {
-            AggregateOp::Avg => Cells::Avg(vec![None; steps]),
-            AggregateOp::Min => Cells::Min(empty()),
-            AggregateOp::Max => Cells::Max(empty()),
-            AggregateOp::Count => Cells::Count(empty()),
-            AggregateOp::Group => Cells::Group(empty()),
-            AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Variance { m2: empty(), mean: zero(), count: zero() },
-            _ => Cells::Sum { sum: empty(), c: zero() },
-        };
-        Self { labels, dropped: false, first, cells, histograms: Vec::new() }
+    fn new(labels: Labels, first: u32) -> Self {
+        Self { labels, dropped: false, first, parts: Vec::new(), last: 0, histograms: Vec::new() }
+    }
+
+    /// The cells of a partition.
+    #[inline(always)]
+    fn cells(
+        &mut self,
+        partition: u32,
+        op: AggregateOp,
+        steps: usize,
+        budget: &mut Budget,
+    ) -> Result<&mut Cells, Error> {
+        if self.parts.get(self.last).is_none_or(|(of, _)| *of != partition) {
+            self.last = match self.parts.binary_search_by_key(&partition, |(of, _)| *of) {
+                Ok(at) => at,
+                Err(at) => {
+                    budget.hold(0, size_of::<(u32, Cells)>() + steps * Cells::bytes_per_step(op))?;
+                    self.parts.insert(at, (partition, Cells::new(op, steps)));
+                    at
+                }
+            };
+        }
+        Ok(&mut self.parts[self.last].1)
+    }
+
+    /// The cells of all partitions as one.
+    fn take_cells(&mut self) -> Cells {
+        let mut parts = std::mem::take(&mut self.parts).into_iter().map(|(_, cells)| cells);
+        let first = parts.next().unwrap_or_else(|| unreachable!("BUG: a group without a series"));
+        parts.fold(first, |mut all, part| {
+            all.merge(&part);
+            all
+        })
     }
 
     /// Takes the histograms of a series; returns how many bytes more are held.
@@ -151,7 +244,8 @@ impl Group {
         notes: &mut Annotations,
     ) -> usize {
         let mut grown = 0;
-        match (&mut self.cells, op) {
+        let Some((_, cells)) = self.parts.get_mut(self.last) else { return 0 };
+        match (cells, op) {
             (Cells::Count(count), _) => {
                 for (step, _) in &column.histograms {
                     let slot = &mut count[*step as usize];
@@ -165,7 +259,7 @@ impl Group {
                     self.histograms.resize_with(column.values.len(), || None);
                 }
                 for (step, h) in &column.histograms {
-                    let floats = self.cells.has(*step as usize);
+                    let floats = self.parts.iter().any(|(_, cells)| cells.has(*step as usize));
                     match &mut self.histograms[*step as usize] {
                         Some(cell) => cell.push(h, floats, (span, metric), notes),
                         slot if floats => *slot = Some(Box::new(HistogramCell::behind_floats())),
@@ -180,113 +274,5 @@ impl Group {
             _ => notes.info(span, format!("ignored histogram in {op} aggregation")),
         }
         grown
-    }
-}
-
-impl Cells {
-    fn bytes_per_step(op: AggregateOp) -> usize {
-        match op {
-            AggregateOp::Avg => size_of::<Option<Mean>>(),
-            AggregateOp::Min | AggregateOp::Max | AggregateOp::Count | AggregateOp::Group => 8,
-            AggregateOp::Stddev | AggregateOp::Stdvar => 24,
-            _ => 16,
-        }
-    }
-
-    /// Whether there was a float on a step.
-    fn has(&self, step: usize) -> bool {
-        match self {
-            Self::Avg(means) => means[step].is_some(),
-            Self::Sum { sum: v, .. } | Self::Min(v) | Self::Max(v) | Self::Count(v) | Self::Group(v) => {
-                !is_absent(v[step])
-            }
-            Self::Variance { m2, .. } => !is_absent(m2[step]),
-        }
-    }
-
-    fn push(&mut self, values: &[f64]) {
-        match self {
-            Self::Sum { sum, c } => push_sum(sum, c, values),
-            Self::Avg(means) => {
-                for (mean, v) in means.iter_mut().zip(values).filter(|(_, v)| !is_absent(**v)) {
-                    match mean {
-                        Some(mean) => mean.push(*v),
-                        None => *mean = Some(Mean::of(*v)),
-                    }
-                }
-            }
-            Self::Min(min) => fold(min, values, |a, v| if a > v || a.is_nan() { v } else { a }),
-            Self::Max(max) => fold(max, values, |a, v| if a < v || a.is_nan() { v } else { a }),
-            Self::Count(count) => {
-                for (count, _) in count.iter_mut().zip(values).filter(|(_, v)| !is_absent(**v)) {
-                    *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
-                }
-            }
-            Self::Group(group) => fold(group, values, |_, _| 1.0),
-            Self::Variance { m2, mean, count } => {
-                for i in 0..values.len() {
-                    let v = values[i];
-                    if is_absent(v) {
-                        continue;
-                    }
-                    count[i] += 1.0;
-                    if is_absent(m2[i]) {
-                        mean[i] = v;
-                        m2[i] = if v.is_finite() { 0.0 } else { f64::NAN };
-                        continue;
-                    }
-                    let delta = v - mean[i];
-                    mean[i] += delta / count[i];
-                    m2[i] += delta * (v - mean[i]);
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self, root: bool) -> Vec<f64> {
-        match self {
-            Self::Sum { sum, c } => {
-                for (sum, c) in sum.iter_mut().zip(c).filter(|(s, _)| !is_absent(**s)) {
-                    *sum += *c;
-                }
-                std::mem::take(sum)
-            }
-            Self::Avg(means) => means.iter().map(|m| m.map_or(ABSENT, |m| m.get())).collect(),
-            Self::Min(v) | Self::Max(v) | Self::Count(v) => std::mem::take(v),
-            Self::Group(v) => {
-                v.iter_mut().filter(|v| !is_absent(**v)).for_each(|v| *v = 1.0);
-                std::mem::take(v)
-            }
-            Self::Variance { m2, count, .. } => {
-                for (m2, n) in m2.iter_mut().zip(count).filter(|(m, _)| !is_absent(**m)) {
-                    let variance = *m2 / *n;
-                    *m2 = if root { variance.sqrt() } else { variance };
-                }
-                std::mem::take(m2)
-            }
-        }
-    }
-}
-
-/// Adds a series to the sums of its group: the hottest loop of most dashboards.
-fn push_sum(sum: &mut [f64], c: &mut [f64], values: &[f64]) {
-    for ((sum, c), &v) in sum.iter_mut().zip(c).zip(values) {
-        if is_absent(v) {
-            continue;
-        }
-        if is_absent(*sum) {
-            *sum = v;
-        } else {
-            (*sum, *c) = kahan::add(v, *sum, *c);
-        }
-    }
-}
-
-#[inline(always)]
-fn fold(cells: &mut [f64], values: &[f64], f: impl Fn(f64, f64) -> f64) {
-    for (cell, &v) in cells.iter_mut().zip(values) {
-        if !is_absent(v) {
-            *cell = if is_absent(*cell) { v } else { f(*cell, v) };
-        }
     }
 }

@@ -37,6 +37,9 @@ pub enum Error {
     /// A thread that worked on the query is gone.
     #[error("query evaluation stopped unexpectedly")]
     Panicked,
+    /// What was computed of parts of the storage does not merge; the query has to be evaluated as a whole.
+    #[error("parts of an aggregation do not merge: {0}")]
+    NotMergeable(&'static str),
     /// Storage failed.
     #[error("expanding series: {0}")]
     Storage(#[source] error::Error),
@@ -61,7 +64,7 @@ impl HasKind for Error {
             Self::TooManySamples | Self::TooManyBytes { .. } => Kind::Limited,
             Self::Cancelled => Kind::Cancelled,
             Self::TimedOut => Kind::Unavailable,
-            Self::Panicked => Kind::Internal,
+            Self::Panicked | Self::NotMergeable(_) => Kind::Internal,
             Self::Storage(e) | Self::Bytes(e) => e.kind(),
         }
     }

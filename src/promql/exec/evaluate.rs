@@ -7,7 +7,6 @@
 //! *Not here:* what single operations compute (the modules next to this one), what is used twice (`exec::shared`).
 
 use super::EngineOptions;
-use super::aggregate::{Aggregation, key_labels};
 use super::binary::Elements;
 use super::call::{self, Call};
 use super::column::{Column, ScalarColumn, Series, Value, Vector};
@@ -16,10 +15,10 @@ use super::error::Error;
 use super::helpers::Helpers;
 use super::info::info;
 use super::join::Join;
+use super::partial::Partials;
 use super::range::{self, RangeFunction};
 use super::reader::{RangeSamples, read_all};
 use super::result::RangeSeries;
-use super::select_k::{SelectK, count_values};
 use super::set::set_operation;
 use super::shared::{Fetched, Said, Values};
 use super::stage::Stage;
@@ -30,26 +29,27 @@ use crate::promql::annotations::Annotations;
 use crate::promql::functions::window::ABSENT;
 use crate::promql::functions::{math, time};
 use crate::promql::histogram::variance;
-use crate::promql::operator::AggregateOp;
 use crate::promql::plan::{NodeId, Op, Pick, Plan, RangeInput, RangeVector};
 use crate::promql::signature::FunctionName;
 use crate::promql::source::SelectedSeries;
 
 /// An evaluation under way.
 pub struct Evaluation<'a> {
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     options: EngineOptions,
     values: Values,
     fetched: Fetched,
-    budget: Budget,
+    pub(super) budget: Budget,
     /// Samples and bytes of `slots`.
     kept: (usize, usize),
     cancel: &'a CancelToken,
     helpers: &'a Helpers,
-    notes: Annotations,
+    pub(super) notes: Annotations,
     said: Said,
-    removal: NameRemoval,
-    entangled: bool,
+    pub(super) removal: NameRemoval,
+    pub(super) entangled: bool,
+    /// What others computed of aggregations.
+    pub(super) partials: Partials,
 }
 
 impl<'a> Evaluation<'a> {
@@ -65,28 +65,46 @@ impl<'a> Evaluation<'a> {
         let removal = if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce };
         let (values, fetched) = (Values::new(plan), Fetched::new(plan, sets));
         let kept = (0, plan.nodes.len() * size_of::<Option<Value>>());
-        let (said, entangled) = (Said::default(), false);
-        Self { plan, options, values, fetched, budget, kept, cancel, helpers, notes, said, removal, entangled }
+        let (said, entangled, partials) = (Said::default(), false, Partials::default());
+        Self {
+            plan,
+            options,
+            values,
+            fetched,
+            budget,
+            kept,
+            cancel,
+            helpers,
+            notes,
+            said,
+            removal,
+            entangled,
+            partials,
+        }
     }
 
     /// Evaluates all nodes and returns the value of the root.
     pub fn run(&mut self) -> Result<Value, Error> {
-        for (i, node) in self.plan.nodes.iter().enumerate() {
-            let id = NodeId(i as u32);
+        for id in (0..self.plan.nodes.len() as u32).map(NodeId) {
             self.said.begin(self.plan, id, &mut self.notes);
-            if node.streamed {
-                continue;
+            if !self.plan.node(id).streamed {
+                self.step(id)?;
+                self.said.end(id, &mut self.notes);
             }
-            self.cancel.check()?;
-            let value = self.eval(id)?;
-            let (samples, bytes) = value.size();
-            self.kept = (self.kept.0 + samples, self.kept.1 + bytes);
-            // What was used and what came up on the way is gone.
-            self.budget.settle(self.kept.0, self.kept.1)?;
-            self.values.keep(id, value);
-            self.said.end(id, &mut self.notes);
         }
         self.take(self.plan.root)
+    }
+
+    /// Evaluates one node and keeps its value.
+    pub(super) fn step(&mut self, id: NodeId) -> Result<(), Error> {
+        self.cancel.check()?;
+        let value = self.eval(id)?;
+        let (samples, bytes) = value.size();
+        self.kept = (self.kept.0 + samples, self.kept.1 + bytes);
+        // What was used and what came up on the way is gone.
+        self.budget.settle(self.kept.0, self.kept.1)?;
+        self.values.keep(id, value);
+        Ok(())
     }
 
     /// Annotations, costs, and whether steps are entangled ([`QueryStats::entangled`](super::result::QueryStats)).
@@ -149,7 +167,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The value of a node. Its bytes count until the node that takes it is done.
-    fn take(&mut self, id: NodeId) -> Result<Value, Error> {
+    pub(super) fn take(&mut self, id: NodeId) -> Result<Value, Error> {
         let taken = self.values.take(id);
         let taken = taken.ok_or_else(|| Error::query("BUG: a node was used before it was evaluated"))?;
         let (samples, bytes) = taken.value.size();
@@ -170,14 +188,14 @@ impl<'a> Evaluation<'a> {
         Ok(value)
     }
 
-    fn vector(&mut self, id: NodeId) -> Result<Vector, Error> {
+    pub(super) fn vector(&mut self, id: NodeId) -> Result<Vector, Error> {
         match self.take(id)? {
             Value::Vector(v) => Ok(v),
             _ => Err(Error::query("BUG: operand is not an instant vector")),
         }
     }
 
-    fn scalar(&mut self, id: NodeId) -> Result<ScalarColumn, Error> {
+    pub(super) fn scalar(&mut self, id: NodeId) -> Result<ScalarColumn, Error> {
         match self.take(id)? {
             Value::Scalar(v) => Ok(v),
             _ => Err(Error::query("BUG: operand is not a scalar")),
@@ -205,7 +223,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The pipeline that ends in a node.
-    fn pipeline(&mut self, id: NodeId) -> Result<Pipeline, Error> {
+    pub(super) fn pipeline(&mut self, id: NodeId) -> Result<Pipeline, Error> {
         let plan = self.plan;
         let (mut at, mut stages) = (id, Vec::new());
         let (leaf, series) = loop {
@@ -320,7 +338,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether series become equal as their names go.
-    fn may_collide(&mut self, pipeline: &Pipeline) -> bool {
+    pub(super) fn may_collide(&mut self, pipeline: &Pipeline) -> bool {
         let mixed = pipeline.drops_names() && pipeline.mixes_names();
         self.entangled |= mixed;
         mixed && pipeline.may_collide()
@@ -342,73 +360,7 @@ impl<'a> Evaluation<'a> {
         Ok(in_label_order(out, &ranks).into())
     }
 
-    fn aggregate(&mut self, id: NodeId) -> Result<Value, Error> {
-        let plan = self.plan;
-        let node = plan.node(id);
-        let Op::Aggregate { op, input, param, grouping, without } = &node.op else {
-            return Err(Error::query("BUG: not an aggregation"));
-        };
-        let (steps, input_span) = (node.grid.len(), plan.span(*input));
-        let mut keys = key_labels(grouping, *without);
-        match (op, param) {
-            (AggregateOp::CountValues, Some(param)) => {
-                let Value::Text(label) = self.take(*param)? else {
-                    return Err(Error::query("BUG: the label of count_values is not a string"));
-                };
-                let label = label_name(&label)?;
-                if !without {
-                    let mut names = grouping.clone();
-                    names.push(label.as_str().into());
-                    keys = key_labels(&names, false);
-                }
-                let input = self.vector(*input)?;
-                Ok(Value::Vector(count_values(&input.series, &label, &keys, steps, &mut self.budget)?.into()))
-            }
-            (op, Some(param)) => {
-                let param_span = plan.span(*param);
-                let param = &self.scalar(*param)?;
-                let instant = node.grid.start == node.grid.end;
-                let (op, keys, span) = (*op, &keys, node.span);
-                let select = SelectK { op, keys, param, param_span, input_span, span, steps, instant };
-                let input = self.vector(*input)?;
-                let (chosen, tied) = select.eval(input.series, &mut self.notes, &mut self.budget)?;
-                self.entangled |= tied;
-                Ok(Value::Vector(chosen))
-            }
-            (op, None) => {
-                let mut aggregation = Aggregation::new(*op, keys, steps, input_span);
-                self.feed(*input, &mut aggregation)?;
-                Ok(Value::Vector(aggregation.finish(&mut self.notes).into()))
-            }
-        }
-    }
-
-    /// Feeds the series of a node to an aggregation.
-    fn feed(&mut self, input: NodeId, aggregation: &mut Aggregation) -> Result<(), Error> {
-        let mut pipeline = self.pipeline(input)?;
-        let at_once = self.removal == NameRemoval::AtOnce;
-        if at_once && self.may_collide(&pipeline) {
-            // What becomes of series that are equal is known only when all of them are there.
-            let all = pipeline.collect_at_once(&mut self.context())?;
-            for (rank, series) in (0u32..).zip(&all) {
-                self.budget.check()?;
-                aggregation.push(series, rank, false, &mut self.budget)?;
-            }
-            return Ok(());
-        }
-        // Group labels are all that is left of a series: its name need not be cut out of its labels.
-        pipeline.delay_removal();
-        if aggregation.is_compensated() {
-            pipeline.order_by_labels();
-        }
-        pipeline.run(&mut self.context(), |series, rank, budget| {
-            let nameless = at_once && series.dropped;
-            series.dropped &= !at_once;
-            aggregation.push(series, rank, nameless, budget)
-        })
-    }
-
-    fn context(&mut self) -> Context<'_> {
+    pub(super) fn context(&mut self) -> Context<'_> {
         let Self { notes, budget, cancel, helpers, options, .. } = self;
         Context { notes, budget, cancel, helpers, max_bytes: options.limits.max_bytes }
     }
@@ -471,24 +423,5 @@ impl<'a> Evaluation<'a> {
             }
             other => other,
         })
-    }
-}
-
-/// The label `count_values` writes.
-fn label_name(bytes: &[u8]) -> Result<String, Error> {
-    match std::str::from_utf8(bytes) {
-        Ok(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => {
-            let quoted: String = bytes.iter().map(|b| quoted_byte(*b)).collect();
-            Err(Error::query(format!("invalid label name \"{quoted}\"")))
-        }
-    }
-}
-
-fn quoted_byte(b: u8) -> String {
-    match b {
-        b'"' | b'\\' => format!("\\{}", b as char),
-        0x20..0x7f => (b as char).to_string(),
-        _ => format!("\\x{b:02x}"),
     }
 }

@@ -9,12 +9,14 @@
 pub mod aggregate;
 pub mod binary;
 pub mod call;
+pub mod cells;
 pub mod classic;
 pub mod column;
 pub mod control;
 pub mod counts;
 pub mod error;
 pub mod evaluate;
+pub mod grouping;
 pub mod helpers;
 pub mod histogram_cell;
 pub mod histogram_notes;
@@ -22,6 +24,7 @@ pub mod info;
 pub mod join;
 pub mod labels;
 pub mod parallel;
+pub mod partial;
 pub mod range;
 pub mod range_histogram;
 pub mod reader;
@@ -44,7 +47,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::annotations::Annotations;
 use super::ast::Ast;
 use super::duration::fold_durations;
-use super::plan::{self, Op, Plan, PlanOptions};
+use super::plan::{self, Fragment, Op, Plan, PlanOptions};
 use super::source::{SeriesSet, Source};
 use super::stepwise::{self, Entangled};
 use crate::model::StepGrid;
@@ -53,6 +56,7 @@ use counts::SampleCounts;
 use error::Error;
 use evaluate::Evaluation;
 use helpers::Helpers;
+use partial::{Partial, Partials};
 use result::{QueryResult, QueryStats};
 
 /// Requests that storage works on at a time.
@@ -123,6 +127,11 @@ impl Engine {
         Self { options, helpers: Arc::default() }
     }
 
+    /// How it evaluates.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
     /// The same engine with threads that help it, which others may share.
     pub fn with_helpers(self, helpers: Arc<Helpers>) -> Self {
         Self { helpers, ..self }
@@ -170,9 +179,21 @@ impl Engine {
 
     /// Fetches what a plan needs, one set per request.
     pub async fn fetch(&self, source: &dyn Source, plan: &Plan, cancel: &CancelToken) -> Result<Vec<SeriesSet>, Error> {
-        let selects = plan.requests.iter().map(|request| async move {
+        self.fetch_some(source, plan, |_| true, cancel).await
+    }
+
+    /// As [`Engine::fetch`] for those requests that are wanted, by number; nothing is found by the others.
+    pub async fn fetch_some(
+        &self,
+        source: &dyn Source,
+        plan: &Plan,
+        wanted: impl Fn(usize) -> bool,
+        cancel: &CancelToken,
+    ) -> Result<Vec<SeriesSet>, Error> {
+        let wanted = &wanted;
+        let selects = plan.requests.iter().enumerate().map(|(number, request)| async move {
             cancel.check()?;
-            if request.range.is_empty() {
+            if request.range.is_empty() || !wanted(number) {
                 return Ok(SeriesSet::default());
             }
             source.select(request).await.map_err(Error::Storage)
@@ -191,6 +212,59 @@ impl Engine {
         cancel: &CancelToken,
         meter: Option<Arc<dyn Meter>>,
     ) -> Result<QueryResult, Error> {
+        self.evaluate_with(plan, (fetched, Partials::default()), times, cancel, meter)
+    }
+
+    /// As [`Engine::evaluate`], with what others computed of some aggregations from series that were not fetched.
+    pub fn evaluate_with(
+        &self,
+        plan: &Plan,
+        (fetched, partials): (Vec<SeriesSet>, Partials),
+        times: Times,
+        cancel: &CancelToken,
+        meter: Option<Arc<dyn Meter>>,
+    ) -> Result<QueryResult, Error> {
+        let others = partials.values().flatten().map(|p| p.end.series_read).sum::<u64>();
+        let (mut evaluation, series_read) = self.begin(plan, fetched, cancel, meter);
+        evaluation.partials = partials;
+        let value = evaluation.run()?;
+        let (annotations, mut budget, entangled) = evaluation.into_parts();
+        let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)), &mut budget)?;
+        let (peak_samples, counts) = (budget.peak_samples as u64, budget.counts.take());
+        let (samples_read, series_read) = (budget.samples_read, series_read + others);
+        let stats = QueryStats { samples_read, peak_samples, series_read, counts, entangled };
+        Ok(QueryResult { value, annotations, stats })
+    }
+
+    /// Evaluates some aggregations of a plan for somebody who has the other series; [`Error::NotMergeable`] where what
+    /// comes out depends on those.
+    pub fn partials(
+        &self,
+        plan: &Plan,
+        fragments: &[Fragment],
+        fetched: Vec<SeriesSet>,
+        cancel: &CancelToken,
+        meter: Option<Arc<dyn Meter>>,
+    ) -> Result<Vec<Partial>, Error> {
+        if fetched.iter().any(|set| !set.warnings.is_empty()) {
+            return Err(Error::NotMergeable("the storage has something to say"));
+        }
+        let (mut evaluation, series_read) = self.begin(plan, fetched, cancel, meter);
+        let mut partials = fragments.iter().map(|f| evaluation.partial(f)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = partials.first_mut() {
+            first.end.series_read = series_read;
+        }
+        Ok(partials)
+    }
+
+    /// An evaluation over what was fetched, and how many series that are.
+    fn begin<'a>(
+        &'a self,
+        plan: &'a Plan,
+        fetched: Vec<SeriesSet>,
+        cancel: &'a CancelToken,
+        meter: Option<Arc<dyn Meter>>,
+    ) -> (Evaluation<'a>, u64) {
         let mut annotations = Annotations::default();
         let mut series_read = 0;
         let mut sets = Vec::with_capacity(fetched.len());
@@ -201,13 +275,8 @@ impl Engine {
         }
         let mut budget = Budget::new(self.options.limits, cancel, meter);
         budget.counts = self.options.count_samples.then(|| Box::new(SampleCounts::new(plan)));
-        let mut evaluation = Evaluation::new(plan, self.options, sets, budget, (cancel, &self.helpers), annotations);
-        let value = evaluation.run()?;
-        let (annotations, mut budget, entangled) = evaluation.into_parts();
-        let value = result::finish(value, plan.grid, matches!(times, Times::Instant(_)), &mut budget)?;
-        let (peak_samples, counts) = (budget.peak_samples as u64, budget.counts.take());
-        let stats = QueryStats { samples_read: budget.samples_read, peak_samples, series_read, counts, entangled };
-        Ok(QueryResult { value, annotations, stats })
+        let helpers = (cancel, &*self.helpers);
+        (Evaluation::new(plan, self.options, sets, budget, helpers, annotations), series_read)
     }
 
     /// Plans, fetches and evaluates.

@@ -79,6 +79,30 @@ impl Context<'_> {
     }
 }
 
+/// Which partitions series are of.
+pub enum Partitions {
+    /// All of the same.
+    Same(u32),
+    /// By rank.
+    Different(Vec<u32>),
+}
+
+impl Partitions {
+    /// That of the series with this rank.
+    #[inline(always)]
+    pub fn of(&self, rank: u32) -> u32 {
+        match self {
+            Self::Same(partition) => *partition,
+            Self::Different(by_rank) => by_rank.get(rank as usize).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Heap bytes held.
+    pub fn heap_bytes(&self) -> usize {
+        if let Self::Different(by_rank) = self { size_of_val(&**by_rank) } else { 0 }
+    }
+}
+
 /// Series after which a query that computes alone looks for helpers again.
 const LOOK_AGAIN: usize = 64;
 
@@ -122,6 +146,25 @@ impl Pipeline {
         let mut labels = self.series.as_slice().iter().map(|(_, input)| input.labels());
         let Some(first) = labels.next() else { return false };
         has_metadata(first) || labels.any(|l| l.metric() != first.metric() || has_metadata(l))
+    }
+
+    /// The metric of its first series.
+    pub fn metric(&self) -> Option<&str> {
+        self.series.as_slice().first().map(|(_, input)| input.labels().metric())
+    }
+
+    /// Which partitions its series are of.
+    pub fn partitions(&self) -> Partitions {
+        let series = self.series.as_slice();
+        let first = series.first().map_or(0, |(_, input)| input.partition());
+        if series.iter().all(|(_, input)| input.partition() == first) {
+            return Partitions::Same(first);
+        }
+        let mut by_rank = vec![0; series.len()];
+        for (rank, input) in series {
+            by_rank[*rank as usize] = input.partition();
+        }
+        Partitions::Different(by_rank)
     }
 
     /// Whether two series of the leaf become equal when their names are gone. Equal hashes count as equal, and so do all

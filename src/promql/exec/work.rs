@@ -43,6 +43,14 @@ impl Input {
         }
     }
 
+    /// The partition of the storage; 0 for what is computed already.
+    pub fn partition(&self) -> u32 {
+        match self {
+            Self::Stored(series) => series.partition,
+            Self::Made(_) => 0,
+        }
+    }
+
     /// Series of one batch are decoded together; 0 where each is on its own.
     pub fn batch(&self) -> u32 {
         match self {

@@ -9,6 +9,7 @@
 //! *Not here:* how a node is computed (`exec`), what runs on which node (`query::distribute`).
 
 mod build;
+mod fragment;
 mod inputs;
 mod invariant;
 mod share;
@@ -26,6 +27,7 @@ use super::value_type::ValueType;
 use crate::model::{Labels, Matcher, StepGrid};
 
 pub use build::build;
+pub use fragment::Fragment;
 
 /// A node of a [`Plan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -75,6 +75,7 @@ impl Source for Numbered {
         let series = (0..self.series).map(|number| SelectedSeries {
             labels: Labels::from_pairs([("__name__", "m"), ("n", &format!("{number:05}"))]),
             place: (number * 7919 % self.series) as u32,
+            partition: 0,
             batch: 1 + ((number * 7919 % self.series) / 5) as u32,
             cursor: Box::new(Cursor { number, on_read: Arc::clone(&self.on_read), done: false }),
         });
