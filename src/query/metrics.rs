@@ -122,6 +122,9 @@ impl Metrics {
             // Shown before the first one, so that a rate has a beginning.
             drop(m.cache_requests.get_or_create(&CacheLabels { outcome, reason: None }));
         }
+        for outcome in [Distribution::Merged, Distribution::Whole] {
+            drop(m.distributed.get_or_create(&DistributedLabels { outcome }));
+        }
         let what = "Range queries by what the results cache had of them";
         registry.register("query_results_cache_requests", what, m.cache_requests.clone());
         registry.register("query_results_cache_bytes", "Bytes the results cache holds", m.cache_bytes.clone());
